@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 from types import EllipsisType
 from typing import Any, Protocol, Unpack
 
@@ -24,16 +25,15 @@ from .hosted_runs import HostedRuns
 from .models import MOST_SEQUENCES, MemoryUse, ModelCache, ModelInfo
 from .run_hooks import call_when_ended
 from .seeds import draw_seed
-from .tools import FunctionStep, FunctionTool
+from .submission import Submission
+from .tools import FunctionStep
 from .user_limits import UserLimits
 from .workflow import Run, RunOptions, State, run_workflow
 from .workflow.component import ComponentCaller
-from .workflow.extension import EarlierRun
 from .workflow.formatted import check_formattable
 from .workflow.model_access import LocalModels, ModelAccess
 from .workflow.options import checked
 from .workflow.questions import Questions
-from .workflow.run_context import GUESTS, OWNER
 from .workflow.scoring import check_scorable
 
 HOST_THREAD_NAME = "modelcompose-host"
@@ -210,93 +210,19 @@ class LocalHost(HostedRuns):
         self._max_runs: int | None = None
         self._max_generations: int | None = None
 
-    def submit(
-        self,
-        document: Document,
-        workflow: str | None = None,
-        input: Any = None,
-        *,
-        owed_to: Any = None,
-        metadata: Mapping[str, Any] | None = None,
-        is_guest: bool = False,
-        user: str | None = None,
-        functions: Mapping[str, FunctionTool] | None = None,
-        steps: Mapping[str, FunctionStep] | None = None,
-        **options: Unpack[RunOptions],
-    ) -> Run:
-        """Start a run and return it at once.
-
-        Args:
-            document: a checked document.
-            workflow: the id of one of its workflows; the default one if None.
-            input: the inputs by name; none if None. They are copied, as plain data.
-            owed_to: for whom the result is, where it is kept until they have fetched it (see
-                `RunStore`); None where whoever holds the run has it.
-            metadata: what the run keeps as it is.
-            is_guest: whether a guest of this user's asks. Guests leave some places to the owner,
-                whose runs take turns with all of theirs together at a model.
-            user: the guest's name, where it is known. Runs of users take turns with each other's
-                and with the owner's, and are bounded for each of them; see `limit`.
-            functions: the tools that models may have called here, by their names; only of runs that
-                this process starts for itself. Calls of others are returned.
-            steps: the functions that jobs call, by their names, whoever asks for the run: they are
-                those of whoever declares the document here.
-            options: what else is asked for.
-
-        Raises:
-            InputError: no such workflow, or inputs or options that it cannot take.
-            ComposeError: the host is closed, or busy with as many runs as it may have.
-        """
-        return self._submit(
-            document, workflow, input, options, EarlierRun(), owed_to, metadata, is_guest, user,
-            functions or {}, steps or {},
-        )  # fmt: skip
-
-    def begin(
-        self,
-        id: str,
-        document: Document,
-        workflow: str,
-        input: Any,
-        options: RunOptions,
-        earlier: EarlierRun,
-        *,
-        owed_to: Any,
-        metadata: Mapping[str, Any] | None,
-        is_guest: bool,
-        user: str | None,
-    ) -> Run:
-        """`submit` a run that has an id already, where somebody else was asked for it; ``earlier``
-        is what there is of it."""
-        return self._submit(
-            document, workflow, input, options, earlier, owed_to, metadata, is_guest, user,
-            {}, {}, id,
-        )  # fmt: skip
-
-    def _submit(
-        self,
-        document: Document,
-        workflow: str | None,
-        input: Any,
-        options: RunOptions,
-        earlier: EarlierRun,
-        owed_to: Any,
-        metadata: Mapping[str, Any] | None,
-        is_guest: bool,
-        user: str | None,
-        functions: Mapping[str, FunctionTool],
-        steps: Mapping[str, FunctionStep],
-        id: str | None = None,
-    ) -> Run:
-        if owed_to is not None or is_guest:
-            functions = {}  # who asks from elsewhere has nothing run here
-        chosen, values, asked = validate_run(document, workflow, input, options)
+    def start(self, submission: Submission) -> Run:
+        document, requester = submission.document, submission.requester
+        steps = submission.steps
+        # Who asks from elsewhere has nothing run here.
+        functions = submission.functions if requester.is_this_process else {}
+        chosen, values, asked = validate_run(
+            document, submission.workflow, submission.input, submission.options
+        )
         _check_here(document, chosen, steps)
         first_seed = asked.setdefault("seed", draw_seed())
         assert first_seed is not None
         seconds = self._max_run_seconds
-        generations = None if owed_to is None else self._max_generations
-        group = OWNER if not is_guest else GUESTS if user is None else f"user {user}"
+        generations = None if requester.owed_to is None else self._max_generations
         questions = Questions()
         task = _RunTask(
             lambda run: run_workflow(
@@ -308,27 +234,28 @@ class LocalHost(HostedRuns):
                 first_seed,
                 seconds,
                 generations,
-                group,
+                requester.group,
                 asked,
-                earlier,
+                submission.earlier,
                 functions,
                 steps,
                 questions,
-                self._users.turn(user, run),
+                self._users.turn(requester.user, run),
             )
         )
         task.run = run = new_run(
-            document, chosen, values, asked, task.cancel, questions.answer, metadata, id
-        )
+            document, chosen, values, asked, task.cancel, questions.answer, submission.metadata,
+            submission.id,
+        )  # fmt: skip
         try:
             with self._lock:
                 task.loop = self._running_loop()
-                self._check_busy(is_guest)
-                if user is not None:
+                self._check_busy(requester.is_guest)
+                if (user := requester.user) is not None:
                     self._users.begin(user)
                     run.add_done_callback(lambda run: self._users.end(user, run.usage))
-                given = None if run.input is values else values
-                self.run_store.add(run, document, asked, owed_to, given, functions, steps)
+                started = replace(submission, input=values, options=asked, functions=functions)
+                self.run_store.add(run, started)
             call_when_ended(run)
             self._tell_observers(run)
             with self._lock:
@@ -357,7 +284,7 @@ class LocalHost(HostedRuns):
     def _make_room_for_guest(self, most: int) -> None:
         """Give up the guests' run that has waited longest for an answer, where as many wait as may
         run. They may wait for hours, and so hold no places that others need."""
-        guests = self.run_store.going(lambda kept: getattr(kept.owed_to, "is_guest", False))
+        guests = self.run_store.going(lambda kept: kept.requester.is_guest)
         waiting = [run for run in guests if run.state is State.INTERRUPTED]
         if waiting and len(waiting) >= most:
             waiting[0].cancel()
@@ -390,8 +317,6 @@ class LocalHost(HostedRuns):
         return self._cache.memory()
 
     def capacity(self) -> int:
-        """How many runs it can be given at once: as many as a model computes together, of those
-        that it takes. More would only wait. May be asked often; it never waits."""
         return min(MOST_SEQUENCES, self._max_runs or MOST_SEQUENCES)
 
     def limit(

@@ -7,11 +7,14 @@ import threading
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, Unpack
 
 from .document import Document
+from .models import MemoryUse, ModelInfo
 from .redaction import get_logger
 from .run_store import Forgotten, Kept, RunStore
+from .submission import THIS_PROCESS, Requester, Submission
 from .tools import FunctionStep, FunctionTool
 from .workflow import Run, RunOptions
 from .workflow.branching import branch
@@ -37,21 +40,73 @@ class HostedRuns(ABC):
         self._observers: list[Callable[[Run], None]] = []
 
     @abstractmethod
-    def _submit(
+    def start(self, submission: Submission) -> Run:
+        """Start a run, keep it in the store and tell the observers of it; see `submit`."""
+
+    @abstractmethod
+    def models(self) -> list[ModelInfo]:
+        """The models in memory."""
+
+    @abstractmethod
+    def memory(self) -> MemoryUse:
+        """What is held, of the processes' own memory and of devices'."""
+
+    @abstractmethod
+    def capacity(self) -> int:
+        """How many runs it can be given at once: as many as are computed together, of those that it
+        takes. More would only wait. May be asked often; it never waits."""
+
+    @abstractmethod
+    def unload(self, name: str | None = None) -> list[ModelInfo]:
+        """Take a model out of memory, or all if None; returns which."""
+
+    @abstractmethod
+    def close(self, timeout: float | None = None) -> bool:
+        """Stop the runs and take no more; returns whether all has ended within so many seconds."""
+
+    def submit(
         self,
         document: Document,
-        workflow: str | None,
-        input: Any,
-        options: RunOptions,
-        earlier: EarlierRun,
-        owed_to: Any,
-        metadata: Mapping[str, Any] | None,
-        is_guest: bool,
-        user: str | None,
-        functions: Mapping[str, FunctionTool],
-        steps: Mapping[str, FunctionStep],
+        workflow: str | None = None,
+        input: Any = None,
+        *,
+        requester: Requester = THIS_PROCESS,
+        metadata: Mapping[str, Any] | None = None,
+        functions: Mapping[str, FunctionTool] | None = None,
+        steps: Mapping[str, FunctionStep] | None = None,
+        **options: Unpack[RunOptions],
     ) -> Run:
-        """Start a run, keep it in the store and tell the observers of it."""
+        """Start a run and return it at once. Where others compute it, whether there is room for it
+        is known when it is `accepted`.
+
+        Args:
+            document: a checked document.
+            workflow: the id of one of its workflows; the default one if None.
+            input: the inputs by name; none if None. They are copied, as plain data.
+            requester: who asks for it.
+            metadata: what the run keeps as it is.
+            functions: the tools that models may have called here, by their names; only of runs that
+                this process starts for itself. Calls of others are returned.
+            steps: the functions that jobs call, by their names, whoever asks for the run: they are
+                those of whoever declares the document here.
+            options: what else is asked for.
+
+        Raises:
+            InputError: no such workflow, or inputs or options that it cannot take.
+            ComposeError: the host is closed, or busy with as many runs as it may have.
+        """
+        return self.start(
+            Submission(
+                document,
+                workflow,
+                input,
+                options,
+                requester=requester,
+                metadata=metadata,
+                functions=functions or {},
+                steps=steps or {},
+            )
+        )
 
     def observe(self, callback: Callable[[Run], None]) -> Callable[[], None]:
         """Call back with each new run, on the thread that submits it; returns how to stop.
@@ -83,7 +138,7 @@ class HostedRuns(ABC):
 
     def own_runs(self) -> list[Run]:
         """The runs that this process started for itself, the newest first."""
-        return self.run_store.runs(lambda kept: kept.owed_to is None)
+        return self.run_store.runs(lambda kept: kept.requester.owed_to is None)
 
     def run(self, id: str) -> Run:
         """A run by its id, or by the beginning of it.
@@ -97,10 +152,8 @@ class HostedRuns(ABC):
         self,
         id: str,
         *,
-        owed_to: Any = None,
+        requester: Requester = THIS_PROCESS,
         metadata: Mapping[str, Any] | None = None,
-        is_guest: bool = False,
-        user: str | None = None,
     ) -> Run:
         """Run again what a run was given: document, workflow, input and seed.
 
@@ -111,17 +164,15 @@ class HostedRuns(ABC):
         """
         kept = self.run_store.named(id)
         run = self.run_store.load(kept)
-        return self._again(kept, run, kept.options, EarlierRun(), owed_to, metadata, is_guest, user)
+        return self._again(kept, run, kept.submission.options, EarlierRun(), requester, metadata)
 
     def extend(
         self,
         id: str,
         tokens: int | None = None,
         *,
-        owed_to: Any = None,
+        requester: Requester = THIS_PROCESS,
         metadata: Mapping[str, Any] | None = None,
-        is_guest: bool = False,
-        user: str | None = None,
     ) -> Run:
         """Go on from a run, where a limit has cut its text: the same run with a higher limit.
 
@@ -132,7 +183,7 @@ class HostedRuns(ABC):
             id: the run's, or the beginning of it.
             tokens: how many more each text may have; as many again as the limit was if None, or as
                 the model's context has room for.
-            owed_to, metadata, is_guest, user: of the new run, as in `submit`.
+            requester, metadata: of the new run, as in `submit`.
 
         Raises:
             InputError: there is no such run, it is forgotten, or it cannot go on: it has not
@@ -140,8 +191,8 @@ class HostedRuns(ABC):
         """
         kept = self.run_store.named(id)
         run = self.run_store.load(kept)
-        options, earlier = extension(run, kept.options, tokens)
-        return self._again(kept, run, options, earlier, owed_to, metadata, is_guest, user)
+        options, earlier = extension(run, kept.submission.options, tokens)
+        return self._again(kept, run, options, earlier, requester, metadata)
 
     def branch(
         self,
@@ -150,10 +201,8 @@ class HostedRuns(ABC):
         alternative: int,
         text: int = 0,
         *,
-        owed_to: Any = None,
+        requester: Requester = THIS_PROCESS,
         metadata: Mapping[str, Any] | None = None,
-        is_guest: bool = False,
-        user: str | None = None,
     ) -> Run:
         """Go on from another token of a run's text: the same run with that token in that place.
 
@@ -164,7 +213,7 @@ class HostedRuns(ABC):
             token: which token of the text, from 0.
             alternative: the id of the token to go on from.
             text: which of the run's texts, from 0.
-            owed_to, metadata, is_guest, user: of the new run, as in `submit`.
+            requester, metadata: of the new run, as in `submit`.
 
         Raises:
             InputError: there is no such run or token, the run is forgotten, has not ended, or its
@@ -172,8 +221,8 @@ class HostedRuns(ABC):
         """
         kept = self.run_store.named(id)
         run = self.run_store.load(kept)
-        options, earlier = branch(run, kept.options, token, alternative, text)
-        return self._again(kept, run, options, earlier, owed_to, metadata, is_guest, user)
+        options, earlier = branch(run, kept.submission.options, token, alternative, text)
+        return self._again(kept, run, options, earlier, requester, metadata)
 
     def _again(
         self,
@@ -181,16 +230,20 @@ class HostedRuns(ABC):
         run: Run,
         options: RunOptions,
         earlier: EarlierRun,
-        owed_to: Any,
+        requester: Requester,
         metadata: Mapping[str, Any] | None,
-        is_guest: bool,
-        user: str | None,
     ) -> Run:
-        input = run.input if kept.given is None else kept.given
-        return self._submit(
-            kept.document, run.workflow, input, options, earlier, owed_to, metadata, is_guest, user,
-            kept.functions, kept.steps,
-        )  # fmt: skip
+        first = kept.submission
+        return self.start(
+            replace(
+                first,
+                input=run.input if first.input is None else first.input,
+                options=options,
+                earlier=earlier,
+                requester=requester,
+                metadata=metadata,
+            )
+        )
 
     async def accepted(self, run: Run) -> None:  # noqa: B027 - hosts that know at once do nothing
         """Wait until it is certain that a run which was submitted will be run.
@@ -200,13 +253,14 @@ class HostedRuns(ABC):
         """
 
     async def find(
-        self, id: str, owed_to: Callable[[Mapping[str, Any]], Any]
+        self, id: str, restore: Callable[[Mapping[str, Any]], Any]
     ) -> Kept | Forgotten | None:
         """What is known of a run by its id, wherever it was submitted; None of others.
 
         Args:
             id: the run's.
-            owed_to: for whom a run is that was submitted elsewhere, of what is kept of that there.
+            restore: gives for whom a run is that was submitted elsewhere, of what is kept of that
+                there.
         """
         return self.run_store.find(id)
 

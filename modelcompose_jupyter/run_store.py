@@ -10,15 +10,17 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from .document import Document
 from .errors import InputError
 from .redaction import get_logger
 from .run_spill import RunFiles, remove_abandoned
-from .workflow import Run, RunOptions
+from .submission import Requester, Submission
+from .workflow import Run
+from .workflow.extension import EarlierRun
 
 SPILL_THREAD_NAME = "modelcompose-spill"
 KEPT_RUNS = 200
@@ -47,36 +49,25 @@ class Reason(Enum):
 
 
 class Kept:
-    """A run that is known, and what it takes to start it again: document, input and options.
+    """A run that is known, and what it takes to start it again.
 
-    ``options`` are what it was asked for beside its input, with the seed that it has. ``owed_to``
-    is for whom its result is; None where nobody has to come for it. ``given`` is its input where
-    that of the run is not all of it, ``functions`` the tools that its models may have called here,
-    ``steps`` the functions that its jobs call, and ``size`` that of the run when it has ended.
+    ``submission`` is as it was started, with its seed; its input is None where that of the run is
+    all of it, so nothing is kept twice. ``size`` is that of the run when it has ended.
     """
 
-    def __init__(
-        self,
-        run: Run,
-        document: Document,
-        options: RunOptions,
-        owed_to: Any,
-        given: Any,
-        functions: Mapping[str, Any],
-        steps: Mapping[str, Any],
-    ) -> None:
+    def __init__(self, run: Run, submission: Submission) -> None:
+        given = None if run.input is submission.input else submission.input
         self.id = run.id
-        self.document = document
-        self.options = options
-        self.owed_to = owed_to
-        self.given = given
-        self.functions = functions
-        self.steps = steps
+        self.submission = replace(submission, input=given, earlier=EarlierRun(), id=None)
         self.size = 0
         self._run: Run | None = run
         self._seen: weakref.ref[Run] = weakref.ref(run)
-        self._is_fetched = owed_to is None
+        self._is_fetched = self.requester.owed_to is None
         self._ended_at = 0.0  # of the monotonic clock: in the order in which runs end
+
+    @property
+    def requester(self) -> Requester:
+        return self.submission.requester
 
     @property
     def in_memory(self) -> Run | None:
@@ -88,7 +79,7 @@ class Forgotten(NamedTuple):
     """A run that is not known any more."""
 
     id: str
-    owed_to: Any
+    requester: Requester
     reason: Reason
 
     def error(self) -> InputError:
@@ -152,23 +143,14 @@ class RunStore:
 
     # What happens to a run
 
-    def add(
-        self,
-        run: Run,
-        document: Document,
-        options: RunOptions,
-        owed_to: Any = None,
-        given: Any = None,
-        functions: Mapping[str, Any] | None = None,
-        steps: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Take in a run that has not begun."""
-        kept = Kept(run, document, options, owed_to, given, functions or {}, steps or {})
+    def add(self, run: Run, submission: Submission) -> None:
+        """Take in a run that has not begun, of a submission as it is started."""
+        kept = Kept(run, submission)
         run.add_done_callback(lambda run: self._end(kept, run))
         with self._lock:
             self._known[run.id] = self._going[run.id] = kept
             self.expire()
-            if owed_to is not None and not self._has_tidied:
+            if not kept._is_fetched and not self._has_tidied:
                 self._spill_soon()
 
     def _end(self, kept: Kept, run: Run) -> None:
@@ -224,7 +206,7 @@ class RunStore:
         assert kept is not None
         del self._known[kept.id], self._ended[kept.id]
         _ = self._settled.take(kept) or self._owed.take(kept) or self._take_from_disk(kept)
-        self._forgotten[kept.id] = Forgotten(kept.id, kept.owed_to, reason)
+        self._forgotten[kept.id] = Forgotten(kept.id, kept.requester, reason)
         if len(self._forgotten) > _FORGOTTEN_RUNS:
             self._forgotten.popitem(last=False)
 
@@ -289,7 +271,7 @@ class RunStore:
                 if kept.id in self._known:
                     _log.warning("the result of run %s cannot be read: %s", kept.id, error)
                     self._forget(kept, Reason.NO_DISK)
-                forgotten = Forgotten(kept.id, kept.owed_to, Reason.NO_ROOM)
+                forgotten = Forgotten(kept.id, kept.requester, Reason.NO_ROOM)
                 raise self._forgotten.get(kept.id, forgotten).error() from None
         with self._lock:
             run = kept.in_memory  # somebody else was faster: it stays one object

@@ -18,6 +18,7 @@ from standins.scripted import ScriptedModels
 from modelcompose_jupyter import LocalHost, Run, Workflow, load, on_run, run_hooks
 from modelcompose_jupyter.errors import UsageError
 from modelcompose_jupyter.run_hooks import HOOK_THREAD_NAME, RunHook
+from modelcompose_jupyter.submission import Requester
 
 DOCUMENT = """\
 component:
@@ -88,7 +89,9 @@ def test_whoever_starts_a_run_it_is_told_once(
 ) -> None:
     flow(prompt="a")
     flow.map(["b", "c"], progress=False)
-    host.submit(flow.document, None, {"prompt": "d"}, owed_to="a caller", is_guest=True).wait(30)
+    host.submit(
+        flow.document, None, {"prompt": "d"}, requester=Requester("a caller", is_guest=True)
+    ).wait(30)
     host.rerun(host.own_runs()[-1].id).wait(30)
 
     runs = [next_of(told) for _ in range(5)]

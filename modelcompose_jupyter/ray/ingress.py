@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..document import RayRuntime
-from ..server.served_host import ServedHost
+from ..hosted_runs import HostedRuns
 from ..server.serving_kernel import serve_dedicated
 from .cluster_folder import folder_of
 
@@ -29,7 +29,7 @@ def serve_ingress(*, runtime: Mapping[str, Any], application: str, id: str, **op
     # Where the cluster is gone Ray would otherwise start another one, as soon as it is asked.
     os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
 
-    def host(limits: Mapping[str, Any]) -> ServedHost:
+    def host(limits: Mapping[str, Any]) -> HostedRuns:
         from .cluster import join
         from .ray_host import RayHost
 

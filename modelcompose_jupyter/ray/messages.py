@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..document import Document
+from ..submission import Requester
 from ..workflow import Event, RunOptions
 from ..workflow.extension import EarlierRun
 
@@ -54,7 +55,7 @@ class Order:
     Attributes:
         id: of the run.
         document: the key of a `PackedDocument`.
-        owed: for whom the result is, as plain data; None is the process that submitted it.
+        requester: who asks for it; for whom the result is, as plain data.
         beginning: as in `Route`.
     """
 
@@ -65,9 +66,7 @@ class Order:
     options: RunOptions = field(repr=False)
     earlier: EarlierRun = field(repr=False)
     metadata: Mapping[str, Any] | None
-    is_guest: bool
-    user: str | None
-    owed: Mapping[str, Any] | None
+    requester: Requester
     beginning: str | None
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar, Unpack
+from typing import Any, TypeVar
 
 from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
@@ -31,13 +31,13 @@ from ..redaction import get_logger
 from ..run_hooks import call_when_ended
 from ..run_store import Forgotten, Kept
 from ..seeds import draw_seed
-from ..tools import FunctionStep, FunctionTool
-from ..workflow import Event, Run, RunOptions, State
-from ..workflow.extension import EarlierRun
+from ..submission import Requester, Submission
+from ..workflow import Event, Run, State
 from .beginning import beginning_of
 from .cluster import Application
 from .failover import MOST_LOSSES, Replay
 from .messages import EPOCH_SIZE, Drafts, Order, PackedDocument, Reader, Refused, Route, Taken
+from .placement import MOST_REFUSALS
 from .run_directory import SERVER_SECONDS, Entry
 from .totals import total_memory, total_models
 
@@ -139,65 +139,29 @@ class RayHost(HostedRuns):
 
     # Runs
 
-    def submit(
-        self,
-        document: Document,
-        workflow: str | None = None,
-        input: Any = None,
-        *,
-        owed_to: Any = None,
-        metadata: Mapping[str, Any] | None = None,
-        is_guest: bool = False,
-        user: str | None = None,
-        steps: Mapping[str, FunctionStep] | None = None,
-        **options: Unpack[RunOptions],
-    ) -> Run:
-        """Start a run and return it at once; see `LocalHost.submit`. Whether there is room for it
-        is known when it is `accepted`.
-
-        Raises:
-            InputError: no such workflow, or inputs or options that it cannot take.
-            ComposeError: the host is closed.
-        """
-        return self._submit(
-            document, workflow, input, options, EarlierRun(), owed_to, metadata, is_guest, user,
-            {}, steps or {},
-        )  # fmt: skip
-
-    def _submit(
-        self,
-        document: Document,
-        workflow: str | None,
-        input: Any,
-        options: RunOptions,
-        earlier: EarlierRun,
-        owed_to: Any,
-        metadata: Mapping[str, Any] | None,
-        is_guest: bool,
-        user: str | None,
-        functions: Mapping[str, FunctionTool],
-        steps: Mapping[str, FunctionStep],
-    ) -> Run:
+    def start(self, submission: Submission) -> Run:
         if self.closed:
             raise ComposeError("the host is closed", hint="Connect again.", code="host_closed")
-        chosen, values, asked = validate_run(document, workflow, input, options)
+        document, requester = submission.document, submission.requester
+        chosen, values, asked = validate_run(
+            document, submission.workflow, submission.input, submission.options
+        )
         asked.setdefault("seed", draw_seed())
         packed = self._pack(document)
+        owed = requester.owed_to
         order = Order(
             id=secrets.token_hex(6),
             document=packed.key,
             workflow=chosen.id,
             input=values,
             options=asked,
-            earlier=earlier,
-            metadata=metadata,
-            is_guest=is_guest,
-            user=user,
-            owed=None if owed_to is None else owed_to.to_plain(),
+            earlier=submission.earlier,
+            metadata=submission.metadata,
+            requester=replace(requester, owed_to=None if owed is None else owed.to_plain()),
             beginning=beginning_of(document, chosen, values),
         )
         followed = _Followed(order)
-        run = self._keep(followed, document, owed_to)
+        run = self._keep(followed, document, requester)
         call_when_ended(run)
         self._tell_observers(run)
         self._schedule(self._follow(followed, self._note(followed, document, packed)))
@@ -214,7 +178,7 @@ class RayHost(HostedRuns):
                 self._packed.popitem(last=False)
         return packed
 
-    def _keep(self, followed: _Followed, document: Document, owed_to: Any) -> Run:
+    def _keep(self, followed: _Followed, document: Document, requester: Requester) -> Run:
         """The run of this process that is fed."""
         order = followed.order
         followed.run = run = new_run(
@@ -227,8 +191,10 @@ class RayHost(HostedRuns):
             order.metadata,
             order.id,
         )
-        given = None if run.input is order.input else order.input
-        self.run_store.add(run, document, order.options, owed_to, given)
+        started = Submission(
+            document, order.workflow, order.input, order.options, requester=requester
+        )
+        self.run_store.add(run, started)
         self._followed[run.id] = followed
         return run
 
@@ -286,13 +252,14 @@ class RayHost(HostedRuns):
 
         Raises:
             _Lost: the replica is gone, or the run is not there.
-            ComposeError: no replica has room for it.
+            ComposeError: no replica that was asked has room for it.
         """
         refused: set[str] = set()
         while True:
             pinned, order = followed.replica, followed.order
             route = Route(pinned, frozenset(refused), order.beginning)
-            linger = 0.0 if order.owed is None else order.owed["linger"]
+            owed = order.requester.owed_to
+            linger = 0.0 if owed is None else owed["linger"]
             reader = Reader(self._name, linger, followed.last)
             response = self._stream.remote(route, reader, order.id, None if pinned else order)
             try:
@@ -336,8 +303,10 @@ class RayHost(HostedRuns):
         if error.code not in ("busy", "no_document") or said.replica in refused:
             raise error
         refused.add(said.replica)
+        if len(refused) >= MOST_REFUSALS:
+            raise error
         if error.code == "no_document":  # newer ones have taken its place in the directory
-            document = self.run_store.named(followed.order.id).document
+            document = self.run_store.named(followed.order.id).submission.document
             await self._directory.add_document.remote(self._pack(document))
 
     async def _taken(self, followed: _Followed, replica: str) -> None:
@@ -433,24 +402,24 @@ class RayHost(HostedRuns):
     # Runs of other servers
 
     async def find(
-        self, id: str, owed_to: Callable[[Mapping[str, Any]], Any]
+        self, id: str, restore: Callable[[Mapping[str, Any]], Any]
     ) -> Kept | Forgotten | None:
         found = self.run_store.find(id)
         if found is not None or self.closed:
             return found
-        return await asyncio.wrap_future(self._schedule(self._adopted(id, owed_to)))
+        return await asyncio.wrap_future(self._schedule(self._adopted(id, restore)))
 
-    async def _adopted(self, id: str, owed_to: Callable[[Mapping[str, Any]], Any]) -> Kept | None:
+    async def _adopted(self, id: str, restore: Callable[[Mapping[str, Any]], Any]) -> Kept | None:
         """A run that another server has been asked for, as far as it has come."""
         if id not in self._adopting:
-            task = self._loop.create_task(self._adopt(id, owed_to))
+            task = self._loop.create_task(self._adopt(id, restore))
             self._adopting[id] = task
             task.add_done_callback(lambda _: self._adopting.pop(id, None))
         return await asyncio.shield(self._adopting[id])
 
-    async def _adopt(self, id: str, owed_to: Callable[[Mapping[str, Any]], Any]) -> Kept | None:
+    async def _adopt(self, id: str, restore: Callable[[Mapping[str, Any]], Any]) -> Kept | None:
         entry = await self._directory.find.remote(id)
-        if entry is None or entry.order.owed is None:
+        if entry is None or entry.order.requester.owed_to is None:
             return None
         order = entry.order
         document = await self._document(order.document)
@@ -458,7 +427,9 @@ class RayHost(HostedRuns):
             return None
         followed = _Followed(order, entry.epoch, entry.replica, entry.answers)
         followed.accepted.set_result(None)
-        run = self._keep(followed, document, owed_to(order.owed))
+        run = self._keep(
+            followed, document, replace(order.requester, owed_to=restore(order.requester.owed_to))
+        )
         self._loop.create_task(self._follow(followed))
         # What its caller may have seen already comes with the first events.
         await run.until(lambda: run.last_event >= 0, _FIRST_SECONDS)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from ..host import LocalHost
 from ..models import MemoryUse, ModelInfo
 from ..redaction import get_logger, remember_variables
 from ..run_store import Kept
+from ..submission import Submission
 from ..workflow import Run
 from .messages import Drafts, Order, Part, Reader, Refused, Route, Taken
 from .run_directory import SERVER_SECONDS
@@ -27,15 +28,9 @@ from .watchers import Watchers
 
 _KEPT_DOCUMENTS = 200
 _END_SECONDS = 10.0
+_SERVERS = "servers"  # for whom the results of a replica are
 
 _log = get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class _Servers:
-    """For whom the results of a replica are."""
-
-    is_guest: bool
 
 
 class Replica:
@@ -115,11 +110,18 @@ class Replica:
             raise ComposeError(f"run {id} is not here", code="lost")
         document = await self._document(order.document)
         known = self._known(id)  # somebody else may have begun it meanwhile
-        return known or self._host.begin(
-            id, document, order.workflow, order.input, order.options, order.earlier,
-            owed_to=_Servers(order.is_guest), metadata=order.metadata, is_guest=order.is_guest,
-            user=order.user,
-        )  # fmt: skip
+        return known or self._host.start(
+            Submission(
+                document,
+                order.workflow,
+                order.input,
+                order.options,
+                order.earlier,
+                replace(order.requester, owed_to=_SERVERS),
+                order.metadata,
+                id=id,
+            )
+        )
 
     async def _document(self, key: str) -> Document:
         """A document, which comes here once."""

@@ -15,9 +15,9 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from ..hosted_runs import HostedRuns
 from ..workflow import Run, State
 from .observer import Observer, RequestRecord
-from .served_host import ServedHost
 from .tasks import user_of
 
 CONTENT_TYPE = "text/plain; version=0.0.4"
@@ -38,7 +38,7 @@ _LOADS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
 class Metrics(Observer, Collector):
     """Counts what happens at a host, whoever submits its runs, and at its server."""
 
-    def __init__(self, host: ServedHost) -> None:
+    def __init__(self, host: HostedRuns) -> None:
         self._host = host
         self._registry = registry = CollectorRegistry()
         self._of_users = CollectorRegistry()

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ..hosted_runs import HostedRuns
 from ..workflow import Run
 from .access import Caller
-from .served_host import ServedHost
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Observer:
         """A request is over. On the server's thread."""
 
 
-def observe(host: ServedHost, observers: Sequence[Observer]) -> Callable[[], None]:
+def observe(host: HostedRuns, observers: Sequence[Observer]) -> Callable[[], None]:
     """Tell observers of the runs that a host gets from now on; returns how to stop."""
 
     def began(run: Run) -> None:

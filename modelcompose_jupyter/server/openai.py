@@ -234,8 +234,7 @@ async def _complete(
             None,
             {format.param: given, **parameters},
             seed=body.own_seed(),
-            owed_to=terms,
-            **terms.asker,
+            requester=terms.requester,
         )
     except InputError as error:
         raise _as_invalid_request(error, body, format) from None

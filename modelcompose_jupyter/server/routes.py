@@ -102,11 +102,7 @@ async def run_workflow(request: ApiRequest) -> ApiResponse | EventStream:
 
 async def _submit(request: ApiRequest, body: RunRequest, terms: Terms) -> Run:
     host = request.state.host
-    given: dict[str, Any] = {
-        "owed_to": terms,
-        "metadata": body.metadata,
-        **terms.asker,
-    }
+    given: dict[str, Any] = {"requester": terms.requester, "metadata": body.metadata}
     if body.rerun_of is not None:
         first = await request.state.tasks.find(body.rerun_of, request.caller)
         return host.rerun(first.run.id, **given)

@@ -21,6 +21,7 @@ from tornado.web import Application
 
 from .._version import __version__
 from ..errors import ComposeError
+from ..hosted_runs import HostedRuns
 from ..processes import own_start
 from .access import Access
 from .catalog import Catalog, Documents
@@ -32,7 +33,6 @@ from .metrics import Metrics
 from .observer import observe
 from .openapi import ALL_ROUTES
 from .ports import bind
-from .served_host import ServedHost
 from .server_info import ServerInfo
 from .state import ServerSettings, ServerState
 from .tasks import Tasks
@@ -66,7 +66,7 @@ class Server:
 
     def __init__(
         self,
-        host: ServedHost,
+        host: HostedRuns,
         catalog: Callable[[], Catalog],
         access: Access | None = None,
         settings: ServerSettings | None = None,

@@ -24,12 +24,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ComposeError, UsageError
 from ..host import SERVING_LIMITS, LocalHost, local_host
+from ..hosted_runs import HostedRuns
 from ..processes import find_process, is_alive
 from .access import TOKEN_VARIABLE, Access
 from .catalog import DocumentFile
 from .jupyterhub import HubService, HubUsers
 from .logs import configure
-from .served_host import ServedHost
 from .server import Server, ServerSettings
 from .state import ServerState
 
@@ -125,7 +125,7 @@ def serve_document(
     base_path: str = "/api",
     token: str | None = None,
     limits: Mapping[str, Any] | None = None,
-    host: Callable[[Mapping[str, Any]], ServedHost] | None = None,
+    host: Callable[[Mapping[str, Any]], HostedRuns] | None = None,
     on_jupyterhub: bool = False,
     user_documents: bool = False,
     **server_info: Any,

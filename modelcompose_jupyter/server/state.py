@@ -9,12 +9,12 @@ import asyncio
 import threading
 from dataclasses import dataclass, field
 
+from ..hosted_runs import HostedRuns
 from .access import Access
 from .catalog import Documents
 from .connections import ConnectionLimits
 from .metrics import Metrics
 from .observer import Observer
-from .served_host import ServedHost
 from .tasks import Tasks
 
 _CHUNKED_BODIES = 8  # at once; few clients send such, and theirs are there in a moment
@@ -61,7 +61,7 @@ class ServerState:
         is_closing: whether it ends, and takes nothing new.
     """
 
-    host: ServedHost
+    host: HostedRuns
     documents: Documents
     access: Access
     settings: ServerSettings

@@ -15,10 +15,11 @@ from functools import partial
 from typing import Any
 
 from ..errors import InputError
+from ..hosted_runs import HostedRuns
 from ..run_store import Forgotten, Kept
+from ..submission import Requester
 from ..workflow import Event, Run
 from .access import Caller
-from .served_host import ServedHost
 
 BATCH = 200
 """Events that are read of a run at once, by each of those who watch it, however far behind."""
@@ -50,13 +51,9 @@ class Terms:
     """What ends the run when nobody has watched it for so long."""
 
     @property
-    def is_guest(self) -> bool:
-        return not self.caller.is_owner
-
-    @property
-    def asker(self) -> dict[str, Any]:
+    def requester(self) -> Requester:
         """Who asks, as a host is told."""
-        return {"is_guest": self.is_guest, "user": self.caller.user}
+        return Requester(self, is_guest=not self.caller.is_owner, user=self.caller.user)
 
     def to_plain(self) -> dict[str, Any]:
         """What another server of the same runs has to know."""
@@ -122,7 +119,7 @@ class Tasks:
             between any two.
     """
 
-    def __init__(self, host: ServedHost) -> None:
+    def __init__(self, host: HostedRuns) -> None:
         self._host = host
         self.watchers = 0
         self.turn = asyncio.Lock()
@@ -180,13 +177,14 @@ class Tasks:
 
     def _terms(self, known: Kept | Forgotten) -> Terms:
         """How a run was asked for; the owner's are those that nobody asked for here."""
-        return known.owed_to if self._is_ours(known) else Terms(self, Caller.OWNER)
+        return known.requester.owed_to if self._is_ours(known) else Terms(self, Caller.OWNER)
 
     def _restored(self, kept: Mapping[str, Any]) -> Terms:
         return Terms(self, Caller(**kept["caller"]), kept["linger"], kept["session_id"])
 
     def _is_ours(self, known: Kept | Forgotten) -> bool:
-        return isinstance(known.owed_to, Terms) and known.owed_to.tasks is self
+        terms = known.requester.owed_to
+        return isinstance(terms, Terms) and terms.tasks is self
 
     async def unwatched(self) -> None:
         """Wait until nobody watches any task."""
@@ -194,10 +192,10 @@ class Tasks:
             await asyncio.sleep(_LOOK_SECONDS)
 
 
-def user_of(host: ServedHost, run: Run) -> str | None:
+def user_of(host: HostedRuns, run: Run) -> str | None:
     """The user who asked for a run, where the server that they asked knew them by name."""
     known = host.run_store.find(run.id)
-    terms = None if known is None else known.owed_to
+    terms = None if known is None else known.requester.owed_to
     return terms.caller.user if isinstance(terms, Terms) else None
 
 

@@ -17,7 +17,7 @@ from .clock import Clock
 from .interrupts import Asker
 from .job_report import JobReport, told
 from .questions import UNANSWERED
-from .run_context import GUESTS, RunContext
+from .run_context import OWNER, RunContext
 from .scope import Place, Scope
 from .work import Result, Worker
 
@@ -92,7 +92,7 @@ class JobRunner:
         if route.output is None:
             return None
         words: Any = told(error)
-        if self._context.group == GUESTS:  # who get what is made of it
+        if self._context.group != OWNER:  # guests, who get what is made of it
             words = public(words)
         return self._context.render(route.output, scope, error=words)
 

@@ -16,6 +16,7 @@ import pytest
 from standins.waiting import until
 
 from modelcompose_jupyter.document import load_document
+from modelcompose_jupyter.submission import Requester
 
 from .conftest import LONG, STORY
 
@@ -160,7 +161,7 @@ def states(run):
 def test_two_servers_see_the_same_run_go_on(hosts, story, solo, replicas):
     first, second = hosts(), hosts()
     given = {"prompt": "Once", **LONG}
-    run = going(first, first.submit(story, None, given, seed=4, owed_to=Owed()))
+    run = going(first, first.submit(story, None, given, seed=4, requester=Requester(Owed())))
     there = adopted(second, run.id)
     replicas.kill(place(first, run))
     assert run.wait(120) and there.wait(120)
@@ -189,7 +190,7 @@ def adopted(host, id):
 def test_a_run_that_has_ended_is_there_though_its_replica_is_not(hosts, story, solo, replicas):
     first, second = hosts(), hosts()
     given = {"prompt": "Once upon a time", "tokens": 60}
-    run = first.submit(story, None, given, seed=9, owed_to=Owed())
+    run = first.submit(story, None, given, seed=9, requester=Requester(Owed()))
     assert run.wait(60)
     victim = place(first, run)
     replicas.kill(victim)
@@ -211,8 +212,8 @@ def test_the_directory_is_killed(hosts, story, solo, application):
 
     first, second = hosts(), hosts()
     given = {"prompt": "Once", **LONG}
-    run = going(first, first.submit(story, None, given, seed=2, owed_to=Owed()))
-    ended = first.submit(story, None, {"prompt": "A fox"}, seed=2, owed_to=Owed())
+    run = going(first, first.submit(story, None, given, seed=2, requester=Requester(Owed())))
+    ended = first.submit(story, None, {"prompt": "A fox"}, seed=2, requester=Requester(Owed()))
     assert ended.wait(60)
     ray.kill(application.directory, no_restart=False)
     new = first.submit(story, None, {"prompt": "An owl"}, seed=2)
@@ -261,7 +262,8 @@ def test_a_run_that_nobody_watches_any_more_ends(hosts, application):
     document = load_document(ASKING)
     lost = RayHost(application)  # which says nothing any more, as one that was killed
     runs = [
-        lost.submit(document, None, {"prompt": "a"}, owed_to=Owed(linger)) for linger in (0.0, None)
+        lost.submit(document, None, {"prompt": "a"}, requester=Requester(Owed(linger)))
+        for linger in (0.0, None)
     ]
     assert all(run.wait_for(lambda: run.questions, 60) for run in runs)  # noqa: B023
     lost._greeting.cancel()

@@ -8,6 +8,7 @@ import functools
 from modelcompose_jupyter.ray import run_directory
 from modelcompose_jupyter.ray.messages import Order, PackedDocument
 from modelcompose_jupyter.ray.run_directory import Entry, RunDirectory
+from modelcompose_jupyter.submission import Requester
 from modelcompose_jupyter.workflow.extension import EarlierRun
 
 
@@ -22,7 +23,7 @@ def on_a_loop(test):
 def order(id):
     return Order(
         id=id, document="d", workflow="w", input={}, options={}, earlier=EarlierRun(),
-        metadata=None, is_guest=False, user=None, owed={"caller": 1}, beginning=None,
+        metadata=None, requester=Requester({"caller": 1}), beginning=None,
     )  # fmt: skip
 
 

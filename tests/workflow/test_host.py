@@ -30,6 +30,7 @@ from modelcompose_jupyter.callable import Workflow
 from modelcompose_jupyter.document import load_document
 from modelcompose_jupyter.host import HOST_THREAD_NAME
 from modelcompose_jupyter.seeds import MAX_SEED
+from modelcompose_jupyter.submission import Requester
 from modelcompose_jupyter.workflow.bounded_gather import MAX_CONCURRENT_CALLS
 
 COMPONENT = """
@@ -201,7 +202,7 @@ def test_runs_for_others_have_a_bound_of_generations(
     host = LocalHost(models)  # type: ignore[arg-type]
     host.limit(max_generations=5)
     document = load_document(COMPONENT.replace("as text", 'as list | ["a"]') + workflow)
-    run = host.submit(document, input=given, owed_to="somebody")
+    run = host.submit(document, input=given, requester=Requester("somebody"))
     assert run.wait(30)
     assert run.error is not None
     assert run.error.code == "too_many_generations"
@@ -209,7 +210,9 @@ def test_runs_for_others_have_a_bound_of_generations(
     assert run.error.where is not None and run.error.where.path[-1] == under
     assert len(models.parameters) <= generated
     host.limit(max_generations=7)
-    few = host.submit(document, input={"n": 1} if "n" in given else {}, owed_to="somebody")
+    few = host.submit(
+        document, input={"n": 1} if "n" in given else {}, requester=Requester("somebody")
+    )
     assert few.wait(30) and few.state == "completed"
     host.close()
 
@@ -218,7 +221,7 @@ def test_sequences_count_as_generations_and_own_runs_have_no_bound() -> None:
     host = LocalHost(ScriptedModels())  # type: ignore[arg-type]
     host.limit(max_generations=5)
     several = load_document(COMPONENT + "  num_return_sequences: 6\n")
-    run = host.submit(several, input={"prompt": "a"}, owed_to="somebody")
+    run = host.submit(several, input={"prompt": "a"}, requester=Requester("somebody"))
     assert run.wait(30)
     assert run.error is not None and run.error.code == "too_many_generations"
     own = load(COMPONENT + "workflow: {repeat_count: 20}\n", host=host)(prompt="a")

@@ -11,6 +11,7 @@ from standins.waiting import WAIT_SECONDS, until
 
 from modelcompose_jupyter import InputError, LocalHost, ModelError, RunCancelled
 from modelcompose_jupyter.errors import ComposeError
+from modelcompose_jupyter.submission import Requester
 from modelcompose_jupyter.workflow.bounded_gather import MAX_CONCURRENT_CALLS
 
 from .flows import flow_of, given, problem, ran
@@ -255,7 +256,7 @@ def test_a_for_each_that_is_stopped_begins_no_more(host: LocalHost, models: Scri
 def test_a_host_bounds_the_elements_of_others_runs(host: LocalHost) -> None:
     flow = flow_of(host, EACH)
     host.limit(max_generations=10)
-    run = host.submit(flow.document, input={"list": ["x"] * 11}, owed_to="somebody")
+    run = host.submit(flow.document, input={"list": ["x"] * 11}, requester=Requester("somebody"))
     assert run.wait(90)
     assert run.error is not None and run.error.code == "too_many_generations"
 

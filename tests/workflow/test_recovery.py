@@ -13,6 +13,7 @@ from standins.waiting import until
 from modelcompose_jupyter import InputError, LocalHost, ModelError, load
 from modelcompose_jupyter.document.jobs import Retry
 from modelcompose_jupyter.errors import ComposeError
+from modelcompose_jupyter.submission import Requester
 from modelcompose_jupyter.workflow.bounded_gather import together
 
 from .flows import flow_of, given, problem, ran, states
@@ -332,6 +333,27 @@ def test_a_failure_that_nothing_recovers_fails_the_run_and_ends_the_others(
     run = ran(host, flow, x="bad")
     assert run.state == "failed"
     assert states(run) == {"held": "cancelled", "a": "completed", "b": "failed", "c": "pending"}
+
+
+@pytest.mark.parametrize(
+    ("requester", "file"),
+    [
+        (Requester(), "/srv/of jane/keys.txt"),
+        (Requester("them", is_guest=True), "…/keys.txt"),
+        (Requester("them", is_guest=True, user="ada"), "…/keys.txt"),
+    ],
+)
+def test_guests_with_and_without_a_name_see_no_folder_in_what_a_failure_gives(
+    host: LocalHost, models: ScriptedModels, requester: Requester, file: str
+) -> None:
+    def fail(prompt: str) -> list[str]:
+        raise ModelError("no /srv/of jane/keys.txt", code="refused")
+
+    models.reply = fail
+    flow = flow_of(host, 'workflow: {job: {input: a, on_error: {output: "${error.message}"}}}')
+    run = host.submit(flow.document, requester=requester)
+    assert run.wait(30)
+    assert run.output == f"no {file}"
 
 
 def test_what_on_error_cannot_give_is_the_failure(host: LocalHost, models: ScriptedModels) -> None:

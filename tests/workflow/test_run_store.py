@@ -23,6 +23,7 @@ from standins.waiting import until
 
 from modelcompose_jupyter import ComposeError, InputError, LocalHost, ModelError, Run, run_store
 from modelcompose_jupyter.document import load_document
+from modelcompose_jupyter.submission import Requester
 
 DOCUMENT = load_document(
     """
@@ -58,7 +59,7 @@ def ended(host: LocalHost, prompt: str = "a", **options: Any) -> Run:
 
 def owed(host: LocalHost, prompt: str = "a", **options: Any) -> str:
     """The id of a run that somebody will come for, and whom nobody here holds."""
-    return ended(host, prompt, owed_to="them", **options).id
+    return ended(host, prompt, requester=Requester("them"), **options).id
 
 
 def files(folder: Path) -> list[Path]:
@@ -123,7 +124,7 @@ def test_what_is_fetched_before_it_is_known_to_have_ended_is_fetched(
 ) -> None:
     monkeypatch.setattr(run_store, "KEPT_RUNS", 0)
     models.hold = ("held",)
-    run = host.submit(DOCUMENT, None, {"prompt": "held"}, owed_to="them")
+    run = host.submit(DOCUMENT, None, {"prompt": "held"}, requester=Requester("them"))
     host.run_store.fetched(run)
     assert host.run(run.id) is run
     models.gate.set()
@@ -132,19 +133,19 @@ def test_what_is_fetched_before_it_is_known_to_have_ended_is_fetched(
 
 
 def _finished(host: LocalHost, models: ScriptedModels) -> Run:
-    return ended(host, "é \u2028 🦊", owed_to="them", metadata={"k": [1]})
+    return ended(host, "é \u2028 🦊", requester=Requester("them"), metadata={"k": [1]})
 
 
 def _failed(host: LocalHost, models: ScriptedModels) -> Run:
     models.failure = ModelError("no such model", hint="Take another.", code="model_not_found")
-    run = ended(host, owed_to="them")
+    run = ended(host, requester=Requester("them"))
     models.failure = None  # its traceback holds the run
     return run
 
 
 def _stopped(host: LocalHost, models: ScriptedModels) -> Run:
     models.hold = ("a",)
-    run = host.submit(DOCUMENT, None, {"prompt": "a"}, owed_to="them")
+    run = host.submit(DOCUMENT, None, {"prompt": "a"}, requester=Requester("them"))
     assert models.started.acquire(timeout=30)
     run.cancel()
     assert run.wait(30)
@@ -153,14 +154,14 @@ def _stopped(host: LocalHost, models: ScriptedModels) -> Run:
 
 def _never_begun(host: LocalHost, models: ScriptedModels) -> Run:
     leave = host.observe(lambda run: run.cancel())
-    run = ended(host, owed_to="them", seed=5)
+    run = ended(host, requester=Requester("them"), seed=5)
     leave()
     return run
 
 
 def _half_a_character(host: LocalHost, models: ScriptedModels) -> Run:
     models.reply = lambda prompt: ["x\ud83e", "\x00" * 50_000]
-    return ended(host, owed_to="them")
+    return ended(host, requester=Requester("them"))
 
 
 @pytest.mark.parametrize(
@@ -457,9 +458,10 @@ from standins.scripted import ScriptedModels
 from standins.waiting import until
 from modelcompose_jupyter import LocalHost, run_store
 from modelcompose_jupyter.document import load_document
+from modelcompose_jupyter.submission import Requester
 run_store.OWED_BYTES = 0
 host = LocalHost(ScriptedModels())
-run = host.submit(load_document({text!r}), None, {{"prompt": "a"}}, owed_to="them")
+run = host.submit(load_document({text!r}), None, {{"prompt": "a"}}, requester=Requester("them"))
 run.wait(30)
 kept = host.run_store.find(run.id)
 until(lambda: kept._run is None)
@@ -517,7 +519,7 @@ def test_what_a_killed_process_left_goes_with_the_next(host: LocalHost, folder: 
 
 def test_what_is_on_the_disk_is_what_was_said(host: LocalHost) -> None:
     """Nothing of a run is lost that JSON could tell."""
-    run = ended(host, owed_to="them")
+    run = ended(host, requester=Requester("them"))
     again = Run.restored(run.saved())
     assert json.dumps([e.data for e in again.events_so_far()], default=str) == json.dumps(
         [e.data for e in run.events_so_far()], default=str

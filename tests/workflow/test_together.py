@@ -12,6 +12,7 @@ from standins.scripted import ScriptedModels
 
 from modelcompose_jupyter import LocalHost, State, load
 from modelcompose_jupyter.errors import ComposeError
+from modelcompose_jupyter.submission import Requester
 from modelcompose_jupyter.tools import function_call as bounded
 from modelcompose_jupyter.tools.function_call import FunctionCall
 from modelcompose_jupyter.workflow.bounded_gather import MAX_CONCURRENT_CALLS
@@ -103,7 +104,7 @@ def test_guests_that_wait_hold_no_places(host: LocalHost, models: ScriptedModels
 
     def asks(is_guest: bool) -> Any:
         run = host.submit(
-            flow.document, None, {"prompt": "a"}, owed_to=Guest(is_guest), is_guest=is_guest
+            flow.document, None, {"prompt": "a"}, requester=Requester("them", is_guest)
         )
         assert run.wait_for(lambda: bool(run.questions) or run.done, 20)
         return run
@@ -113,16 +114,11 @@ def test_guests_that_wait_hold_no_places(host: LocalHost, models: ScriptedModels
     assert guests[0].wait(20)
     assert guests[0].state is State.CANCELLED
     assert [each.state for each in (own, *guests[1:])] == [State.INTERRUPTED] * 3
-    run = host.submit(plain.document, None, {"prompt": "b"}, owed_to=Guest(True), is_guest=True)
+    run = host.submit(
+        plain.document, None, {"prompt": "b"}, requester=Requester("them", is_guest=True)
+    )
     assert run.wait(20)
     assert run.output == "<b>"
-
-
-class Guest:
-    """For whom a run's result is."""
-
-    def __init__(self, is_guest: bool) -> None:
-        self.is_guest = is_guest
 
 
 def test_functions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from standins import tiny_models
 from standins.tokenizers_of_kinds import KINDS, tokenizer_of
 
 from modelcompose_jupyter import InputError, LocalHost, Run, Workflow, load, run_store
+from modelcompose_jupyter.submission import Requester
 from modelcompose_jupyter.workflow import EVENT_DATA, Token, component
 
 HEAD = """
@@ -398,7 +399,7 @@ def test_guests_are_told_as_much_as_there_is_room_for(monkeypatch: pytest.Monkey
     monkeypatch.setattr(component, "MOST_FOR_GUESTS", 40)
     host = LocalHost()
     flow = load(PROMPT, host=host)
-    options: Any = {"owed_to": object(), "is_guest": True}
+    options: Any = {"requester": Requester(object(), is_guest=True)}
     guest = ended(host.submit(flow.document, None, {}, seed=3, logprobs=4, **options))
     assert 0 < len(guest.tokens[0]) <= 8 < len(guest.text)
     assert any("too many log-probabilities" in each for each in guest.warnings)

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from modelcompose_jupyter import InputError, LocalHost, Run, State, Workflow, load
 from modelcompose_jupyter.redaction import remember
+from modelcompose_jupyter.submission import Requester
 from modelcompose_jupyter.tools import FunctionTool, results
 from modelcompose_jupyter.tools.function_call import FUNCTION_THREAD_NAME
 from modelcompose_jupyter.workflow.events import EVENT_DATA
@@ -377,17 +378,17 @@ def test_functions_are_called_for_one_reply(chat: Chat) -> None:
         flow(messages=ASKED)
 
 
-@pytest.mark.parametrize("asked", [{"owed_to": object()}, {"is_guest": True}])
-def test_nothing_is_called_for_others(chat: Chat, asked: dict[str, Any]) -> None:
+@pytest.mark.parametrize("requester", [Requester(object()), Requester(is_guest=True)])
+def test_nothing_is_called_for_others(chat: Chat, requester: Requester) -> None:
     weather = Weather()
     flow = chat(REQUIRED, weather.get_weather)
     host = flow.host
     assert isinstance(host, LocalHost)
     functions = {"get_weather": FunctionTool(weather.get_weather)}
     given = {"messages": ASKED}
-    run = host.submit(flow.document, None, given, functions=functions, **asked)
+    run = host.submit(flow.document, None, given, functions=functions, requester=requester)
     assert run.wait(90)
-    again = host.rerun(flow.run(messages=ASKED).id, **asked)
+    again = host.rerun(flow.run(messages=ASKED).id, requester=requester)
     assert again.wait(90)
     assert [run.finish_reason, again.finish_reason] == ["tool_calls", "tool_calls"]
     assert {call["state"] for call in [*run.tool_calls, *again.tool_calls]} == {"returned"}
