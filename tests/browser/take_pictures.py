@@ -1,26 +1,23 @@
-"""Pictures of the real thing, for README and documentation: `make pictures`. No tests.
-
-They are written to ``docs/pictures``, small enough to keep: WebP, as large as they are shown.
-"""
+"""Pictures of the real thing, for README and documentation: `make pictures`. No tests."""
 
 from __future__ import annotations
 
-import io
 import re
-import time
 from pathlib import Path
-from typing import Literal
 
 import nbformat
 import pytest
-from PIL import Image
-from playwright.sync_api import FloatRect, Locator, Page, expect
+from nbclient import NotebookClient
+from playwright.sync_api import Locator, Page, expect
 
-from .pages import Lab, NotebookPage
-from .test_panel import LOAD, Panel
+from .pages import Lab, NotebookPage, Theme, write_notebook
+from .picture_files import Film, keep
+from .test_chat import Chat
+from .test_lab import execute, open_file
+from .test_panel import LOAD, STOPPED, Panel
+from .test_up import served
 
-ROOT = Path(__file__).parents[2]
-PICTURES = ROOT / "docs" / "pictures"
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 _FIRST_SECONDS = 180  # kernels may have to be compiled before the first text
 STORY = """\
 %%compose story
@@ -34,138 +31,239 @@ component:
     temperature: ${input.temperature as slider/0,1.5,0.1 | 0.7}
     seed: ${input.seed as integer | 7}
 """
+GALAXY = "Once upon a time in a distant galaxy"
 
-PROMPT = "An old lighthouse keeper heard a knock"
+# A story after the other, since the model ends each by itself: long enough to be stopped.
+STORIES = """\
+%%compose story
+workflow:
+  repeat_count: 10
+component:
+  type: model
+  task: text-generation
+  model: bundled:storyteller
+  max_concurrent_count: 1
+  text: ${input.prompt as text}
+  temperature: ${input.temperature as slider/0,1.5,0.1 | 0.7}
+"""
+# As on a computer without a C compiler: on PyTorch, on which one can see the text come.
+ON_TORCH = f"%env MODELCOMPOSE_NATIVE=0\n{LOAD}"
 
-LONG = "600\n    min_output_length: 600"  # long enough to be stopped
+FILE = """\
+# A form, a diagram and an API, of one file
+workflow:
+  title: Story with sliders
+  description: It goes on from your first words.
+component:
+  type: model
+  task: text-generation
+  model: bundled:storyteller
+  text: ${input.prompt as text}
+  params:
+    max_output_length: 100
+    temperature: ${input.temperature as slider/0,1.5,0.1 | 0.7}
+    seed: ${input.seed as integer | 7}
+    top_"""
+
+IN_MEMORY = "story(prompt='')"  # has the model loaded
+
+# What is typed where something has to be, by the labels of fields.
+TYPED = {
+    "Prompt *": GALAXY,
+    "Story *": "The fox found a new friend and they played all day.",
+    "Labels *": '[" happy", " sad"]',
+    "Hero *": "a brave mouse",
+    "Place *": "a windmill",
+}
+SAID = "Tell me a story about somebody who lives in the sea."
+
+# Which outputs of a cell are widgets: of those that are drawn later, too.
+_WIDGETS = """index => {
+    const { outputs } = window.jupyterapp.shell.currentWidget.content.widgets[index].model;
+    return [...Array(outputs.length).keys()].filter(
+        each => 'application/vnd.jupyter.widget-view+json' in outputs.get(each).data);
+}"""
 
 themes = pytest.mark.parametrize("theme", ["light", "dark"])
 
 
-def keep(picture: bytes, name: str) -> None:
-    path = PICTURES / f"{name}.webp"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.open(io.BytesIO(picture)).save(path, quality=86, method=6)
-
-
 def alone(page: Page) -> None:
-    """Have the notebook alone in view: no sidebars, no file list, nothing that blinks."""
+    """Have what is open alone in view: no sidebars, no file list, nothing that blinks."""
     page.evaluate("window.jupyterapp.shell.collapseLeft()")
     page.evaluate("window.jupyterapp.shell.collapseRight()")
     page.add_style_tag(content="* { caret-color: transparent !important; }")
 
 
-def declared(
-    lab: Lab, page: Page, theme: Literal["light", "dark"], story: str = STORY
-) -> tuple[NotebookPage, Panel]:
-    notebook = lab.open(LOAD, story, theme=theme)
-    alone(page)
-    notebook.run(0)
-    notebook.run(1)
-    return notebook, Panel(notebook.output(1).locator(".modelcompose-panel"))
+def declared(notebook: NotebookPage) -> Panel:
+    """The panel of a notebook's second cell. What comes behind runs before it, and is removed."""
+    alone(notebook.page)
+    for index in range(3):
+        notebook.run(index)
+    notebook.command("notebook:delete-cell")
+    return Panel(notebook.output(1).locator(".modelcompose-panel"))
 
 
 def told(panel: Panel) -> None:
-    """Run, and wait until all of it is there."""
+    """Run for the first time, and wait until all of it is there."""
     panel.run.click()
-    expect(panel.status).to_have_text(re.compile("seed|Finished"), timeout=_FIRST_SECONDS * 1000)
+    state = panel.root.locator(".modelcompose-run")
+    ended = re.compile("completed|failed|cancelled")
+    expect(state).to_have_attribute("data-state", ended, timeout=_FIRST_SECONDS * 1000)
+    expect(panel.run).to_be_enabled()
+
+
+def told_of(panel: Panel, prompt: str) -> None:
+    """Run with another prompt than before, and wait until all of it is there."""
+    panel.prompt.fill(prompt)
+    panel.run.click()
+    expect(panel.texts.first).to_have_text(re.compile("^" + re.escape(prompt)))
     expect(panel.run).to_be_enabled()
 
 
 @themes
-@pytest.mark.viewport(900, 1200)
-def test_panel(lab: Lab, theme: Literal["light", "dark"]) -> None:
-    notebook, panel = declared(lab, lab._page, theme)
-    panel.prompt.fill("Once upon a time in a distant galaxy")
-    told(panel)
-    panel.field("Seed").fill("8")  # what it says of the second run has no loading in it
-    panel.field("Seed").fill("7")
-    told(panel)
-    cell = notebook.cell(1)
-    cell.scroll_into_view_if_needed()
-    keep(cell.screenshot(animations="disabled"), f"panel-{theme}")
-
-
-class Film:
-    """Pictures of a place of a page, each shown for as long as it took until the next."""
-
-    def __init__(self, page: Page, place: Locator) -> None:
-        box = place.bounding_box()
-        assert box is not None
-        self._clip = FloatRect(x=box["x"], y=box["y"], width=box["width"], height=box["height"])
-        self._page = page
-        self._pictures: list[Image.Image] = []
-        self._seconds: list[float] = []
-
-    def take(self, seconds: float | None = None) -> None:
-        """Take a picture, which is shown for so long; by default until the next is taken."""
-        began = time.monotonic()
-        picture = Image.open(io.BytesIO(self._page.screenshot(clip=self._clip, scale="css")))
-        self._pictures.append(picture.convert("RGB"))
-        self._seconds.append(time.monotonic() - began if seconds is None else seconds)
-
-    def keep(self, name: str) -> None:
-        first, *others = self._pictures
-        first.save(
-            PICTURES / f"{name}.webp",
-            save_all=True,
-            append_images=others,
-            duration=[round(1000 * each) for each in self._seconds],
-            loop=0,
-            quality=55,
-            method=6,
-        )
+@pytest.mark.viewport(900, 1400)
+def test_panel(lab: Lab, theme: Theme) -> None:
+    notebook = lab.open(LOAD, STORY, IN_MEMORY, theme=theme)
+    panel = declared(notebook)
+    told_of(panel, "A little robot named Zib")
+    told_of(panel, GALAXY)
+    keep(notebook.cell(1).screenshot(animations="disabled"), f"panel-{theme}")
 
 
 @pytest.mark.viewport(900, 1400)
-def test_animation(lab: Lab) -> None:
-    page = lab._page
-    notebook, panel = declared(lab, page, "light", STORY.replace("120", LONG))
-    prompt = panel.prompt
-    prompt.fill("Once upon a time")
-    told(panel)  # the model is in memory from here on
-    film = Film(page, notebook.cell(1))
-    film.take(0.8)
-    prompt.click()
-    for end in range(4, len(PROMPT) + 4, 4):
-        prompt.fill(PROMPT[:end])
+def test_film(lab: Lab) -> None:
+    """A prompt is typed, its text comes and is stopped, and another comes at more heat."""
+    notebook = lab.open(ON_TORCH, STORIES, IN_MEMORY)
+    notebook.restart()  # another kernel may have begun without PyTorch
+    notebook.idle()
+    panel = declared(notebook)
+    film = Film(notebook.page, notebook.cell(1))
+    film.take(0.6)
+    prompt = "A little robot named Zib"
+    panel.prompt.click()
+    for end in range(4, len(prompt) + 4, 4):
+        panel.prompt.fill(prompt[:end])
         film.take(0.06)
-    panel.run.click()
-    while panel.stop.is_enabled():
-        film.take()
-    film.take(1.0)
+    _stopped(panel, film)
     slider = panel.root.get_by_role("slider")
-    for _ in range(3):
+    for _ in range(2):
+        film.point(slider)
         slider.press("ArrowRight")
-        film.take(0.08)
+        film.take(0.2)
+    _stopped(panel, film)
+    film.keep("panel")
+    notebook.restart()  # the next test's is on PyTorch no longer
+
+
+def _stopped(panel: Panel, film: Film) -> None:
+    """Film a run until it is stopped, when there is some text."""
+    film.point(panel.run)
+    film.take(0.3)
     panel.run.click()
+    while _height(panel.text) < 290:
+        film.take()
+    film.point(panel.stop)
     film.take()
     panel.stop.click()
+    expect(panel.status).to_have_text(re.compile(STOPPED))
     expect(panel.run).to_be_enabled()
-    film.take(1.6)
-    film.keep("panel")
+    film.reach(panel.root.locator(".modelcompose-actions"))
+    film.take(1.2)
 
 
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+def _height(text: Locator) -> float:
+    box = text.bounding_box()
+    return box["height"] if box is not None else 0
 
 
-@pytest.mark.viewport(900, 1800)
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@themes
+@pytest.mark.viewport(1200, 780)
+def test_editor_beside_preview(lab: Lab, theme: Theme) -> None:
+    """A file that is being written, and its page beside it, in which it has run."""
+    page = lab.open("", theme=theme).page
+    (lab.folder / "model-compose.yml").write_text(FILE.rpartition("\n")[0] + "\n")
+    editor = open_file(page, lab, "model-compose.yml")
+    editor.is_yaml()
+    execute(page, "modelcompose:preview")
+    panel = Panel(page.frame_locator(".modelcompose-preview iframe").locator(".modelcompose-panel"))
+    told_of(panel, GALAXY)
+    alone(page)
+    editor.type_at_end(FILE.rpartition("\n")[2])
+    page.keyboard.press("Tab")
+    expect(page.locator(".jp-Completer-item").first).to_be_visible()
+    dock = page.locator("#jp-main-dock-panel")
+    keep(dock.screenshot(animations="disabled"), f"editor-{theme}")
+
+
+@themes
+@pytest.mark.viewport(960, 900)
+def test_page(page: Page, tmp_path: Path, theme: Theme) -> None:
+    """What a visitor of `model-compose up` sees."""
+    with served(NOTEBOOKS / "sliders.yml", tmp_path) as up:
+        page.goto(f"{up['Page']}?theme={theme}")
+        panel = Panel(page.locator(".modelcompose-panel:visible"))
+        told(panel)
+        page.get_by_text("How it works").click()
+        keep(page.screenshot(full_page=True, animations="disabled"), f"page-{theme}")
+
+
+@themes
+@pytest.mark.viewport(900, 700)
+def test_same_text_again(lab: Lab, theme: Theme, ipykernel: str) -> None:
+    """A run of another notebook again, from the record in its file."""
+    story = STORY.replace("story", "story --no-panel", 1)
+    run = "%compose run story prompt='A little robot named Zib' seed:=3"
+    theirs = lab.folder / "colleague.ipynb"
+    write_notebook(theirs, [LOAD, story, run, "story.history.index[0]"], "python3")
+    executed = nbformat.read(theirs, 4)
+    NotebookClient(executed).execute()
+    nbformat.write(executed, theirs)
+    id = executed.cells[3].outputs[0].data["text/plain"].strip("'")
+    notebook = lab.open(
+        LOAD, f"%cd -q {lab.folder}", story, f"%compose rerun {id} {theirs.name}", theme=theme
+    )
+    alone(notebook.page)
+    notebook.run_all()
+    cell = notebook.cell(3)
+    expect(cell).to_contain_text("the same text as run")
+    keep(cell.screenshot(animations="disabled"), f"again-{theme}")
+
+
+@pytest.mark.viewport(900, 3000)
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
 def test_notebook(lab: Lab, path: Path) -> None:
-    """The panels of an example notebook, each after a run where nothing has to be typed."""
+    """The panels of an example notebook, each after a run."""
     cells = [each.source for each in nbformat.read(path, 4).cells if each.cell_type == "code"]
     notebook = lab.open(f"%cd -q {path.parent}", *cells)
-    alone(lab._page)
+    page = notebook.page
+    alone(page)
     shown = 0
     for index in range(len(cells) + 1):
         notebook.run(index)
-        outputs = notebook.cell(index).locator(".jp-OutputArea-output:has(.jupyter-widgets)")
-        for output in outputs.all():
+        for place in page.evaluate(_WIDGETS, index):
             shown += 1
-            button = output.get_by_role("button", name="Run Workflow")
-            if button.count() == 1 and button.is_enabled():
-                told(Panel(output.locator(".modelcompose-panel")))
+            output = notebook.cell(index).locator(".jp-OutputArea-child").nth(place)
+            output = output.locator(".jp-OutputArea-output")
+            expect(output.locator(".jupyter-widgets").first).to_be_attached()
             if not output.locator("[class*=modelcompose]").count():
                 continue  # a progress bar, say
+            used(output)
             output.scroll_into_view_if_needed()
             keep(output.screenshot(animations="disabled"), f"notebooks/{path.stem}-{shown}")
+
+
+def used(output: Locator) -> None:
+    """Have a panel run once, or a chat reply, where the notebook has not had it done."""
+    root = output.locator(".modelcompose-panel")
+    if root.get_by_role("button", name="Run Workflow").count():
+        panel = Panel(root)
+        for label, text in TYPED.items():
+            field = panel.field(label)
+            if field.count() and not field.input_value():
+                field.fill(text)
+        told(panel)
+    elif root.get_by_placeholder("Message").count():
+        chat = Chat(root)
+        if not chat.turns.count():
+            chat.say(SAID)
+        chat.replied()

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -20,14 +21,14 @@ DOCUMENT = Path(__file__).parents[2] / "notebooks" / "model-compose.yml"
 UP = [sys.executable, "-m", "modelcompose_jupyter.cli", "up", "--port=0", "--webui-port=0"]
 
 
-@pytest.fixture
-def up(tmp_path: Path) -> Iterator[dict[str, str]]:
+@contextmanager
+def served(document: Path, folder: Path) -> Iterator[dict[str, str]]:
     """`up` in the foreground: the ``API`` and the ``Page`` that it names, and its ``token``."""
-    (tmp_path / DOCUMENT.name).write_bytes(DOCUMENT.read_bytes())
-    runtime = tmp_path / "runtime"
-    home = {"JUPYTER_RUNTIME_DIR": str(runtime), "IPYTHONDIR": str(tmp_path / "ipython")}
+    (folder / "model-compose.yml").write_bytes(document.read_bytes())
+    runtime = folder / "runtime"
+    home = {"JUPYTER_RUNTIME_DIR": str(runtime), "IPYTHONDIR": str(folder / "ipython")}
     with subprocess.Popen(
-        UP, cwd=tmp_path, env={**os.environ, **home}, stdout=subprocess.PIPE, text=True
+        UP, cwd=folder, env={**os.environ, **home}, stdout=subprocess.PIPE, text=True
     ) as process:
         try:
             assert process.stdout is not None
@@ -36,6 +37,12 @@ def up(tmp_path: Path) -> Iterator[dict[str, str]]:
             yield {**said, "token": json.loads(server_info.read_text())["token"]}
         finally:
             process.terminate()
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[dict[str, str]]:
+    with served(DOCUMENT, tmp_path) as said:
+        yield said
 
 
 def test_a_visitor_runs_the_workflow_on_the_host(
