@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import httpx
 import nbformat
 import pytest
 from nbclient import NotebookClient
@@ -50,9 +51,9 @@ component:
 ON_TORCH = f"%env MODELCOMPOSE_NATIVE=0\n{LOAD}"
 
 FILE = """\
-# A form, a diagram and an API, of one file
+# What stands here is a form, a page and an API.
 workflow:
-  title: Story with sliders
+  title: A story
   description: It goes on from your first words.
 component:
   type: model
@@ -60,10 +61,11 @@ component:
   model: bundled:storyteller
   text: ${input.prompt as text}
   params:
-    max_output_length: 100
+    max_output_length: 120
     temperature: ${input.temperature as slider/0,1.5,0.1 | 0.7}
     seed: ${input.seed as integer | 7}
-    top_"""
+"""
+MISTAKE = "    top_p: 9"
 
 IN_MEMORY = "story(prompt='')"  # has the model loaded
 
@@ -127,10 +129,10 @@ def test_panel(lab: Lab, theme: Theme) -> None:
     panel = declared(notebook)
     told_of(panel, "A little robot named Zib")
     told_of(panel, GALAXY)
-    keep(notebook.cell(1).screenshot(animations="disabled"), f"panel-{theme}")
+    keep(notebook.cell(1), f"panel-{theme}")
 
 
-@pytest.mark.viewport(900, 1400)
+@pytest.mark.viewport(900, 1200)
 def test_film(lab: Lab) -> None:
     """A prompt is typed, its text comes and is stopped, and another comes at more heat."""
     notebook = lab.open(ON_TORCH, STORIES, IN_MEMORY)
@@ -138,9 +140,9 @@ def test_film(lab: Lab) -> None:
     notebook.idle()
     panel = declared(notebook)
     film = Film(notebook.page, notebook.cell(1))
-    film.take(0.6)
     prompt = "A little robot named Zib"
     panel.prompt.click()
+    film.take(0.6)
     for end in range(4, len(prompt) + 4, 4):
         panel.prompt.fill(prompt[:end])
         film.take(0.06)
@@ -177,34 +179,36 @@ def _height(text: Locator) -> float:
 
 
 @themes
-@pytest.mark.viewport(1200, 780)
+@pytest.mark.viewport(1080, 860)
 def test_editor_beside_preview(lab: Lab, theme: Theme) -> None:
-    """A file that is being written, and its page beside it, in which it has run."""
+    """A workflow's file with a mistake, and beside it its page, in which it has run."""
     page = lab.open("", theme=theme).page
-    (lab.folder / "model-compose.yml").write_text(FILE.rpartition("\n")[0] + "\n")
+    (lab.folder / "model-compose.yml").write_text(FILE)
     editor = open_file(page, lab, "model-compose.yml")
     editor.is_yaml()
+    page.evaluate("window.jupyterapp.shell.widgets('main').next().value.dispose()")  # the notebook
     execute(page, "modelcompose:preview")
     panel = Panel(page.frame_locator(".modelcompose-preview iframe").locator(".modelcompose-panel"))
+    told_of(panel, "A little robot named Zib")
     told_of(panel, GALAXY)
     alone(page)
-    editor.type_at_end(FILE.rpartition("\n")[2])
-    page.keyboard.press("Tab")
-    expect(page.locator(".jp-Completer-item").first).to_be_visible()
-    dock = page.locator("#jp-main-dock-panel")
-    keep(dock.screenshot(animations="disabled"), f"editor-{theme}")
+    editor.type_at_end(MISTAKE)
+    editor.marks.hover()
+    expect(page.locator(".cm-tooltip")).to_be_visible()
+    keep(page.locator("#jp-main-dock-panel"), f"editor-{theme}")
 
 
 @themes
-@pytest.mark.viewport(960, 900)
+@pytest.mark.viewport(960, 1000)
 def test_page(page: Page, tmp_path: Path, theme: Theme) -> None:
     """What a visitor of `model-compose up` sees."""
     with served(NOTEBOOKS / "sliders.yml", tmp_path) as up:
+        httpx.post(f"{up['API']}/workflows/runs", json={"input": {}}, timeout=_FIRST_SECONDS)
         page.goto(f"{up['Page']}?theme={theme}")
         panel = Panel(page.locator(".modelcompose-panel:visible"))
         told(panel)
         page.get_by_text("How it works").click()
-        keep(page.screenshot(full_page=True, animations="disabled"), f"page-{theme}")
+        keep(page.locator("body"), f"page-{theme}")
 
 
 @themes
@@ -226,7 +230,7 @@ def test_same_text_again(lab: Lab, theme: Theme, ipykernel: str) -> None:
     notebook.run_all()
     cell = notebook.cell(3)
     expect(cell).to_contain_text("the same text as run")
-    keep(cell.screenshot(animations="disabled"), f"again-{theme}")
+    keep(cell, f"again-{theme}")
 
 
 @pytest.mark.viewport(900, 3000)
@@ -248,8 +252,7 @@ def test_notebook(lab: Lab, path: Path) -> None:
             if not output.locator("[class*=modelcompose]").count():
                 continue  # a progress bar, say
             used(output)
-            output.scroll_into_view_if_needed()
-            keep(output.screenshot(animations="disabled"), f"notebooks/{path.stem}-{shown}")
+            keep(output, f"notebooks/{path.stem}-{shown}", pixels=1)
 
 
 def used(output: Locator) -> None:
