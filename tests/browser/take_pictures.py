@@ -60,12 +60,12 @@ component:
   task: text-generation
   model: bundled:storyteller
   text: ${input.prompt as text}
-  params:
-    max_output_length: 120
-    temperature: ${input.temperature as slider/0,1.5,0.1 | 0.7}
-    seed: ${input.seed as integer | 7}
+  max_output_length: 80
+  temperature: ${input.temperature as slider/0,1,0.1 | 0.7}
+  seed: ${input.seed as integer | 7}
+
 """
-MISTAKE = "    top_p: 9"
+MISTAKE = "  top_p: 9"
 
 IN_MEMORY = "story(prompt='')"  # has the model loaded
 
@@ -73,7 +73,7 @@ IN_MEMORY = "story(prompt='')"  # has the model loaded
 TYPED = {
     "Prompt *": GALAXY,
     "Story *": "The fox found a new friend and they played all day.",
-    "Labels *": '[" happy", " sad"]',
+    "Labels *": '[" fox", " owl", " dog"]',
     "Hero *": "a brave mouse",
     "Place *": "a windmill",
 }
@@ -162,7 +162,7 @@ def _stopped(panel: Panel, film: Film) -> None:
     film.point(panel.run)
     film.take(0.3)
     panel.run.click()
-    while _height(panel.text) < 290:
+    while _height(panel.text) < 240:
         film.take()
     film.point(panel.stop)
     film.take()
@@ -179,12 +179,12 @@ def _height(text: Locator) -> float:
 
 
 @themes
-@pytest.mark.viewport(1080, 860)
+@pytest.mark.viewport(1120, 880)
 def test_editor_beside_preview(lab: Lab, theme: Theme) -> None:
     """A workflow's file with a mistake, and beside it its page, in which it has run."""
     page = lab.open("", theme=theme).page
-    (lab.folder / "model-compose.yml").write_text(FILE)
-    editor = open_file(page, lab, "model-compose.yml")
+    (lab.folder / "story.yml").write_text(FILE)
+    editor = open_file(page, lab, "story.yml")
     editor.is_yaml()
     page.evaluate("window.jupyterapp.shell.widgets('main').next().value.dispose()")  # the notebook
     execute(page, "modelcompose:preview")
@@ -199,7 +199,7 @@ def test_editor_beside_preview(lab: Lab, theme: Theme) -> None:
 
 
 @themes
-@pytest.mark.viewport(960, 1000)
+@pytest.mark.viewport(1000, 980)
 def test_page(page: Page, tmp_path: Path, theme: Theme) -> None:
     """What a visitor of `model-compose up` sees."""
     with served(NOTEBOOKS / "sliders.yml", tmp_path) as up:
