@@ -106,7 +106,8 @@ class Stage:
 
         def target(found: re.Match[str]) -> str:
             begin, link, anchor, end = found.groups()
-            return f"{begin}{self._target(link, text) or link}{anchor or ''}{end}"
+            is_html = not begin.endswith("(")
+            return f"{begin}{self._target(link, text, is_html) or link}{anchor or ''}{end}"
 
         return _LINK.sub(target, line)
 
@@ -118,8 +119,9 @@ class Stage:
             return found[0]
         return found[1]
 
-    def _target(self, link: str, text: str) -> str | None:
-        """What a link of a text is on its page; None where it leads nowhere in the site."""
+    def _target(self, link: str, text: str, is_html: bool = False) -> str | None:
+        """What a link of a text is on its page; None where it leads nowhere in the site. mkdocs
+        leaves those in HTML as they are, from where the page is shown."""
         if _ELSEWHERE.match(link):
             return link
         named = normpath(str(PurePosixPath(text).parent / link))
@@ -134,6 +136,8 @@ class Stage:
             copy = self.folder / "files" / named
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
+            if is_html:
+                return relpath(f"/{self._tree.base}files/{named}", f"/{self._tree.url(text)}")
             return relpath(f"files/{named}", str(PurePosixPath(own).parent))
         if not path.exists():
             raise SystemExit(f"{text} has a link to {link}, which is not there")
