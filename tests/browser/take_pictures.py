@@ -189,8 +189,8 @@ def test_editor_beside_preview(lab: Lab, theme: Theme) -> None:
     page.evaluate("window.jupyterapp.shell.widgets('main').next().value.dispose()")  # the notebook
     execute(page, "modelcompose:preview")
     panel = Panel(page.frame_locator(".modelcompose-preview iframe").locator(".modelcompose-panel"))
-    panel.prompt.fill(GALAXY)
-    told(panel)
+    told_of(panel, "A little robot named Zib")  # has the model loaded
+    told_of(panel, GALAXY)
     alone(page)
     editor.type_at_end(MISTAKE)
     editor.marks.hover()
