@@ -162,6 +162,7 @@ def _stopped(panel: Panel, film: Film) -> None:
     film.point(panel.run)
     film.take(0.3)
     panel.run.click()
+    expect(panel.status).to_be_hidden()  # what is seen is no longer of the run before
     while _height(panel.text) < 240:
         film.take()
     film.point(panel.stop)

@@ -65,6 +65,11 @@ def test_pictures_come_along(tmp_path: Path) -> None:
     found = page(tmp_path, ENGLISH, "docs/language.md", f"![a](../{picture})")
     assert found == f"![a](files/{picture})"
     assert (tmp_path / "pages" / "files" / picture).read_bytes() == (ROOT / picture).read_bytes()
+    # mkdocs leaves HTML as it is, and a page is in a folder of its own.
+    found = page(tmp_path, ENGLISH, "docs/language.md", f'<img src="../{picture}">')
+    assert found == f'<img src="../files/{picture}">'
+    found = page(tmp_path, ENGLISH, "README.md", f'<img src="{picture}">')
+    assert found == f'<img src="files/{picture}">'
 
 
 def test_every_text_of_the_documentation_has_a_page() -> None:
