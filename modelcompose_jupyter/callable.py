@@ -52,6 +52,7 @@ from .path_redaction import public_source, without_folders
 from .redaction import is_masked, redact
 from .run_follower import stop
 from .tools import NamedFunctions, functions_by_name
+from .translation import filled, localized, reader_language
 from .widgets.snippets import as_python, is_keyword
 from .workflow import EventIterator, Run, RunOptions
 from .workflow.formatted import check_formattable
@@ -739,7 +740,8 @@ class Workflow:
         models = "".join(f" · <code>{escape(model)}</code>" for model in self._models)
         description = f"<div>{escape(self.description)}</div>" if self.description else ""
         left = "style='text-align:left'"
-        head = "".join(f"<th {left}>{name}</th>" for name in ("input", "type", "default", ""))
+        names = map(localized, ("input", "type", "default", ""))
+        head = "".join(f"<th {left}>{name}</th>" for name in names)
         rows = "".join(
             f"<tr><td {left}><code>{escape(each.name)}</code></td>"
             f"<td {left}>{escape(str(each.type))}</td>"
@@ -749,10 +751,12 @@ class Workflow:
         )
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
         outputs = ", ".join(f"<code>{escape(str(each))}</code>" for each in self.outputs)
+        gives = filled("gives {0}", outputs, language=reader_language())
+        name = escape(self._label or localized("Workflow"))
         return (
-            f"<div><strong>{escape(self._label or 'Workflow')}</strong>{models}{description}"
+            f"<div><strong>{name}</strong>{models}{description}"
             f'<div style="overflow:auto;max-height:40em;margin:8px 0">{picture.svg}</div>'
-            f"{table if rows else ''}<div>gives {outputs}</div></div>"
+            f"{table if rows else ''}<div>{gives}</div></div>"
         )
 
 

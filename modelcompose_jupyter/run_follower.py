@@ -183,9 +183,10 @@ def _end(line: ProgressLine | None, write: Callable[[str], object] | None) -> No
         write("\n")
 
 
-def tokens_so_far(run: Run) -> str:
-    """After how many tokens a run was stopped; nothing while its model's thread is at work yet."""
-    return f" after {run.usage['generated']} tokens" if run.done else ""
+def stopped(run: Run) -> str:
+    """That a run was stopped, and after how many tokens: unknown while its model's thread is at
+    work yet."""
+    return f"stopped after {run.usage['generated']} tokens" if run.done else "stopped"
 
 
 def stop(run: Run, error: BaseException, seconds: float = STOP_SECONDS) -> None:
@@ -197,5 +198,6 @@ def stop(run: Run, error: BaseException, seconds: float = STOP_SECONDS) -> None:
     with contextlib.suppress(KeyboardInterrupt):
         run.wait(seconds)
     if isinstance(error, KeyboardInterrupt):
-        shown = f"KeyboardInterrupt: run {run.id} was stopped{tokens_so_far(run)}"
+        tokens = f" after {run.usage['generated']} tokens" if run.done else ""
+        shown = f"KeyboardInterrupt: run {run.id} was stopped{tokens}"
         error._render_traceback_ = lambda: [shown]  # type: ignore[attr-defined]

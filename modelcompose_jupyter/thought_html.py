@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from html import escape
 
+from .translation import localized
+
 
 def thought_label(tokens: int) -> str:
     """What the fold of a thought says; ``widgets/thought_fold.js`` has the same."""
@@ -14,7 +16,7 @@ def folded(html: str, tokens: int) -> str:
     """A thought, given as HTML that is safe to show, which has so many tokens; 0 where nobody
     knows."""
     return (
-        f'<details class="modelcompose-thought"><summary>{thought_label(tokens)}</summary>'
+        f'<details class="modelcompose-thought"><summary>{localized(thought_label(tokens))}</summary>'
         f"{html}</details>"
     )
 

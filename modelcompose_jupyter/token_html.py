@@ -12,6 +12,7 @@ from html import escape
 from typing import Any
 
 from .thought_html import folded
+from .translation import localized
 from .workflow import Run
 from .workflow.token_groups import Group, cut, groups, probability
 from .workflow.tokens import Token
@@ -110,7 +111,7 @@ def explained(group: Group) -> str:
 
 def _told(token: Token) -> str:
     share = probability(token.logprob)
-    return "" if share is None else f"{percent(share)}, rank {token.rank}"
+    return "" if share is None else localized(f"{percent(share)}, rank {token.rank}")
 
 
 def percent(probability: float) -> str:

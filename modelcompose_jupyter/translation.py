@@ -15,6 +15,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -45,8 +47,22 @@ def translated(text: str, language: str) -> str:
 
 
 def localized(text: str) -> str:
-    """A message in the language of this process's environment."""
-    return translated(text, environment_language())
+    """A message in the language of who reads it here: see `reader_language`."""
+    return translated(text, reader_language())
+
+
+def filled(template: str, *values: str, language: str) -> str:
+    """A template with values at ``{0}``, ``{1}``, …, in a language.
+
+    For what nobody could find again: words as few as ``{0} or {1}``, values that may be anything.
+    They stay as they are, and may be HTML.
+    """
+    catalog = catalog_of(language)
+    forms = None if catalog is None else catalog.messages.get(template)
+    from .korean_particles import with_particles
+
+    shown = {str(number): value for number, value in enumerate(values)}
+    return with_particles(_fill(forms[0], shown)) if forms else _fill(template, shown)
 
 
 def told(data: Any, language: str, *keys: str) -> Any:
@@ -71,6 +87,25 @@ def _told(data: Any, catalog: Catalog, keys: tuple[str, ...]) -> Any:
             for key, value in data.items()
         }
     return [_told(each, catalog, keys) for each in data] if isinstance(data, list | tuple) else data
+
+
+_reader: ContextVar[str] = ContextVar("reader", default="")
+
+
+@contextmanager
+def speaking(language: str) -> Iterator[None]:
+    """What is `localized` meanwhile is in a reader's language; in the environment's if empty."""
+    before = _reader.set(language)
+    try:
+        yield
+    finally:
+        _reader.reset(before)
+
+
+def reader_language() -> str:
+    """The language of who reads what is shown: of whom `speaking` speaks to, else of this process's
+    environment."""
+    return _reader.get() or environment_language()
 
 
 def environment_language() -> str:
@@ -341,11 +376,11 @@ def parsed(message: str) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
     return (*literals, text), tuple(fields)
 
 
-def _says_most(template: Template) -> tuple[bool, int]:
+def _says_most(template: Template) -> tuple[bool, int, int]:
     """Sorts templates: those that fit many things come last, those that say most first."""
     begins = not template.literals[0] or template.literals[0][0] in " ,:;"
     fits_much = begins and template.weight < _WEAK
-    return fits_much, -template.weight
+    return fits_much, -template.weight, -len("".join(template.literals))
 
 
 _START = 3

@@ -88,10 +88,21 @@ def said() -> Iterator[Message]:
             for found in _CALLS.finditer(path.read_text(encoding="utf-8")):
                 one, many = (each and _unescaped(each) for each in found.group(2, 4))
                 yield Message(one, many, places=[(_relative(path), 0)])
+    schema = ROOT / "labextension" / "schema" / "plugin.json"
+    for text in _titles(json.loads(schema.read_text(encoding="utf-8"))):
+        yield Message(text, places=[(_relative(schema), 0)])
     yield from messages()
     yield from (Message(each, places=[("click", 0)]) for each in _CLICK)
     for one, many in _CLICK_COUNTS.items():
         yield Message(one, many, places=[("click", 0)])
+
+
+def _titles(schema: dict) -> Iterator[str]:
+    """What the extension's settings are called, and what is said of them and of its templates."""
+    for each in (schema, *schema["properties"].values()):
+        yield from (each["title"], each["description"])
+    for each in schema["properties"]["templates"]["default"]:
+        yield from (each["name"], each["description"])
 
 
 def _unescaped(text: str) -> str:

@@ -3,7 +3,8 @@
 Nothing is marked in the source. A string is a message where it has words; what has others than
 people's (docstrings, logs, patterns, markup, errors of programmers) is left out by where it stands.
 Of an f-string the parts between braces are placeholders ``{0}``, ``{1}``, …; conditional parts of
-strings make a template for each case, and ``'' if count == 1 else 's'`` a plural.
+strings make a template for each case, also where a name stands for one, and
+``'' if count == 1 else 's'`` a plural.
 """
 
 from __future__ import annotations
@@ -28,10 +29,8 @@ _LEFT_OUT = {
     "models/tokenization/tool_prompt.py",
     "models/tokenization/tokenizer_limits.py",
     "models/tokenization/thinking.py",
-    "models/weights/optional_libraries.py",
     "models/weights/tokenizer_snapshot.py",
     "redaction.py",
-    "server/hub_page.py",  # whole sentences are cut up by its markup; it is in English
     "server/logs.py",
     "server/metrics.py",
     "server/openapi.py",
@@ -74,11 +73,13 @@ _SURFACES = (
     "dashboard/page_view.py",
     "dashboard/login.py",
     "dashboard/page_notebook.py",
+    "diagram/graph.py",
     "diagram/states.py",
     "grid.py",
     "history.py",
     "notebook/table.py",
     "progress.py",
+    "server/hub_page.py",
     "thought_html.py",
     "token_html.py",
     "up/lifecycle.py",
@@ -90,6 +91,7 @@ _KEYS = re.compile(r"[\w -]+")
 _STATES = (
     "alive",
     "arguments",
+    "asks",
     "branch",
     "called",
     "calls",
@@ -111,7 +113,11 @@ _STATES = (
     "memory",
     "model",
     "models",
+    "or",
+    "otherwise",
     "page",
+    "pending",
+    "processing",
     "queued",
     "recovered",
     "result",
@@ -127,10 +133,11 @@ _STATES = (
     "tokens",
     "type",
     "waiting",
+    "waits",
     "warning",
     "workflow",
 )
-"""Words for states of things, and heads of columns, which are values elsewhere."""
+"""Words for states of things, of edges, and heads of columns, which are values elsewhere."""
 _SYSTEM = ("no such file or directory", "permission denied", "is a directory")
 """What systems say, as far as people meet it often."""
 _ORDINALS = ("st", "nd", "rd", "th")
@@ -189,6 +196,9 @@ _NOT_WORDS = (
     r"^%compose \{0\}",
     r"charset=",
     r"'self'|default-src",
+    r"^[a-z]+-src |^(base-uri|frame-ancestors) ",
+    r"^(Location|Host)$",
+    r"^%%compose \w+$|^  (type|task|text|messages): ",
     r"^Bearer ",
     r"^X-Task",
     r"^(event|id|retry): ",
@@ -229,6 +239,8 @@ class _Count:
 
 _Part = str | _Hole | _Count
 _MOST_CASES = 12
+_MANY = _Hole("…")
+"""Of a message in more cases than that, a part that is a message of its own."""
 
 
 def messages() -> Iterator[Message]:
@@ -243,7 +255,7 @@ def messages() -> Iterator[Message]:
 
 
 def _of_file(path: Path, *, takes_labels: bool) -> Iterator[Message]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = _Named().visit(ast.parse(path.read_text(encoding="utf-8")))
     where = path.relative_to(ROOT).as_posix()
     name = path.relative_to(PACKAGE).as_posix()
     # Of documents and their formats alone fields are explained to people.
@@ -258,6 +270,44 @@ def _of_file(path: Path, *, takes_labels: bool) -> Iterator[Message]:
                 yield message
 
 
+class _Named(ast.NodeTransformer):
+    """Puts conditional strings in place of the names that a function gives them for an f-string of
+    its own, so that messages are whole."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        inner = [each for each in ast.walk(node) if isinstance(each, ast.Name)]
+        stored = [each.id for each in inner if isinstance(each.ctx, ast.Store)]
+        loaded = [each.id for each in inner if isinstance(each.ctx, ast.Load)]
+        shown = [
+            each.value.id
+            for each in ast.walk(node)
+            if isinstance(each, ast.FormattedValue) and isinstance(each.value, ast.Name)
+        ]
+        named = {
+            each.targets[0].id: each
+            for each in ast.walk(node)
+            if isinstance(each, ast.Assign)
+            and isinstance(each.targets[0], ast.Name)
+            and isinstance(each.value, ast.IfExp)
+            and _is_string(each.value)
+            and _count(each.value) is None
+        }
+        whole = {
+            name: assigned
+            for name, assigned in named.items()
+            if stored.count(name) == 1 and 0 < loaded.count(name) == shown.count(name)
+        }
+        values = {name: assigned.value for name, assigned in whole.items()}
+        for each in ast.walk(node):
+            if isinstance(each, ast.FormattedValue) and isinstance(each.value, ast.Name):
+                each.value = values.get(each.value.id, each.value)
+        for assigned in whole.values():
+            assigned.value = ast.copy_location(ast.Constant(""), assigned)
+        return self.generic_visit(node)
+
+    visit_AsyncFunctionDef = visit_FunctionDef
+
+
 def _strings(tree: ast.AST, skipped: set[str]) -> Iterator[ast.expr]:
     """The largest expressions that are strings, where people's words may stand."""
     todo: list[ast.AST] = [tree]
@@ -267,7 +317,9 @@ def _strings(tree: ast.AST, skipped: set[str]) -> Iterator[ast.expr]:
             continue
         if isinstance(node, ast.expr) and _is_string(node):
             yield node
-            todo += [each for each in ast.walk(node) if isinstance(each, ast.FormattedValue)]
+            inner = [each for each in ast.walk(node) if isinstance(each, ast.FormattedValue)]
+            is_whole = not any(part == _MANY for case in _cases(node) for part in case)
+            todo += [each for each in inner if not (is_whole and _is_string(each.value))]
             continue
         children = list(ast.iter_child_nodes(node))
         body = getattr(node, "body", None)
@@ -343,7 +395,7 @@ def _joined(each: list[list[list[_Part]]]) -> list[list[_Part]]:
     for cases in each:
         total *= len(cases)
     if total > _MOST_CASES:  # conditional parts are placeholders, and messages of their own
-        each = [cases if len(cases) == 1 else [[_Hole("…")]] for cases in each]
+        each = [cases if len(cases) == 1 else [[_MANY]] for cases in each]
     return [[part for case in chosen for part in case] for chosen in product(*each)]
 
 

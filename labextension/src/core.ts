@@ -7,6 +7,7 @@ import { type ISignal, Signal } from '@lumino/signaling';
 
 import { Kernels } from './kernels';
 import { ServerPart } from './server';
+import { label } from './words';
 import { WorkflowFiles } from './workflow_files';
 
 export const PLUGIN = 'modelcompose-jupyter:plugin';
@@ -52,6 +53,7 @@ export class Core {
       return;
     }
     const take = (): void => {
+      label(settings.schema);
       this._settings = settings.composite as typeof this._settings;
       this._changed.emit();
     };

@@ -46,15 +46,15 @@ class Chooser extends Widget implements Dialog.IBodyWidget<number> {
     radio.checked = index === 0;
     const title = document.createElement('span');
     title.className = 'modelcompose-template-name';
-    title.textContent = name;
+    title.textContent = trans.__(name);
     card.append(radio, drawn(sketch(text)), title);
     if (description) {
       const about = document.createElement('span');
       about.className = 'modelcompose-template-description';
       about.id = `modelcompose-template-${index}`;
-      about.textContent = description;
+      about.textContent = trans.__(description);
       radio.setAttribute('aria-describedby', about.id);
-      radio.setAttribute('aria-label', name);
+      radio.setAttribute('aria-label', title.textContent);
       card.append(about);
     }
     card.addEventListener('dblclick', () => {

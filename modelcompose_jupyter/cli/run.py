@@ -84,7 +84,7 @@ def _run(
 ) -> None:
     from ..asking import Prompter, go_on, refuse
     from ..progress import as_text, status_line
-    from ..run_follower import follow, tokens_so_far
+    from ..run_follower import follow, stopped
 
     current = flow.submit(values)
     write = for_terminal(sys.stdout) if stream else None
@@ -97,7 +97,7 @@ def _run(
             ask=go_on if auto_resume else asks, stop_seconds=_STOP_SECONDS, since=began,
         )  # fmt: skip
     except (KeyboardInterrupt, OSError):
-        say(f"\nstopped{tokens_so_far(current)}")
+        say(f"\n{stopped(current)}")
         raise
     if target is not None:
         write_file(target, as_text(current.output) + "\n")

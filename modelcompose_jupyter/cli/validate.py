@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
-
 from .group import document_argument, document_path, file_option, main, say
 
 
@@ -18,11 +16,9 @@ def validate(document: str | None, file: str | None) -> None:
     checked = load_document(path)
     for warning in checked.warnings:
         say(f"warning: {warning}")
-    say(
-        f"{path} is valid: {_count(checked.components, 'component')}, "
-        f"{_count(checked.workflows, 'workflow')}",
+    components, workflows = len(checked.components), len(checked.workflows)
+    counts = (
+        f"{components} component{'' if components == 1 else 's'}",
+        f"{workflows} workflow{'' if workflows == 1 else 's'}",
     )
-
-
-def _count(things: Sized, noun: str) -> str:
-    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
+    say(f"{path} is valid: {', '.join(counts)}")

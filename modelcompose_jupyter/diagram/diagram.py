@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from graphlib import TopologicalSorter
 from typing import Any
 
 from ..document import Document, Workflow
+from ..translation import ENGLISH, reader_language, translated
 from .graph import Edge, Link, Node, graph
 from .layout import Layout
 from .mermaid import mermaid
 from .plain_text import plain_text
-from .states import edge_states, job_state
+from .states import JobState, edge_states, job_state
 from .svg import label_size, size, svg
-from .words import SPOKEN, cut
+from .words import SPOKEN, cut, in_language
 
 # What a notebook's page is sure to be wide, and the column of a panel that shows a run.
 _PAGE_WIDTH, _COLUMN_WIDTH = 860, 620
@@ -23,10 +24,15 @@ _PAGE_WIDTH, _COLUMN_WIDTH = 860, 620
 _MERMAID_EDGES, _MERMAID_CHARACTERS = 500, 100_000
 
 
-def diagram(document: Document, workflow: Workflow, *, for_guests: bool = False) -> Diagram:
-    """The diagram of one of a document's workflows; for guests without this computer's folders."""
-    found = graph(document, workflow, for_guests=for_guests)
-    return Diagram(found.nodes, found.links)
+def diagram(
+    document: Document, workflow: Workflow, *, for_guests: bool = False, language: str = ""
+) -> Diagram:
+    """The diagram of one of a document's workflows; for guests without this computer's folders; in
+    a language, or that of who reads what is shown here."""
+    language = language or reader_language()
+    found = graph(document, workflow, for_guests=for_guests, language=language)
+    again = partial(diagram, document, workflow, for_guests=for_guests)
+    return Diagram(found.nodes, found.links, language, again)
 
 
 @dataclass(frozen=True, repr=False)
@@ -34,11 +40,20 @@ class Diagram:
     """The jobs of a workflow as a graph, from its inputs to its outputs.
 
     ``nodes`` are the input, the jobs in the document's order, and the output; ``links`` are what
-    edges stand for, by pairs of the nodes' indexes, the awaited one first.
+    edges stand for, by pairs of the nodes' indexes, the awaited one first. What is said of them is
+    in a language.
     """
 
     nodes: tuple[Node, ...]
     links: Mapping[Edge, Link]
+    language: str = ENGLISH
+    _again: Callable[..., Diagram] | None = field(default=None, compare=False)
+
+    def in_language(self, language: str) -> Diagram:
+        """The same in another language; this one where none is named."""
+        if self._again is None or language in ("", self.language):
+            return self
+        return self._again(language=language)
 
     @property
     def edges(self) -> tuple[Edge, ...]:
@@ -48,7 +63,7 @@ class Diagram:
     def text(self) -> str:
         """One line where each job waits for the one before, else a line for each job."""
         order = sorted(range(len(self.nodes)), key=self._layers.__getitem__)
-        return plain_text(self.nodes, self.links, order)
+        return plain_text(self.nodes, self.links, order, in_language(self.language))
 
     @cached_property
     def mermaid(self) -> str:
@@ -69,13 +84,17 @@ class Diagram:
     def of_run(self, jobs: Mapping[str, Mapping[str, Any]]) -> str:
         """The picture with the states of a run's jobs, which are as `Run.jobs` has them; with room
         for them, where there are none."""
-        states = {name: job_state(job) for name, job in jobs.items()}
+        states = {name: self._state(job) for name, job in jobs.items()}
         edges = edge_states(self.nodes, self.links, jobs)
         told = [
             f"{node.label}: {states[node.job].words}" for node in self.nodes if node.job in states
         ]
         spoken = cut("; ".join(told), SPOKEN) or self._spoken
         return svg(self.nodes, self.links, self._layout_of_runs, spoken, states, edges)
+
+    def _state(self, job: Mapping[str, Any]) -> JobState:
+        state = job_state(job)
+        return replace(state, words=translated(state.words, self.language))
 
     def __repr__(self) -> str:
         return self.text

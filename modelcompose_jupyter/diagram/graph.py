@@ -1,9 +1,10 @@
-"""The jobs of a workflow as a graph, from its inputs to its outputs."""
+"""The jobs of a workflow as a graph, from its inputs to its outputs, in a reader's words."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from graphlib import TopologicalSorter
 from typing import Literal
 
@@ -33,7 +34,8 @@ from ..document.reachability import predecessors
 from ..document.templates import Combination, Comparison, Constant
 from ..document.types import show
 from ..path_redaction import public_source, without_folders
-from .words import clean
+from ..translation import ENGLISH
+from .words import Say, clean, in_language
 
 Edge = tuple[int, int]
 
@@ -48,10 +50,13 @@ _SIGNS = {
     "gte": "≥",
     "lt": "<",
     "lte": "≤",
-    "starts-with": "starts with",
-    "ends-with": "ends with",
-    "match": "matches",
-    "not-in": "not in",
+}
+_TESTS = {
+    "starts-with": "{0} starts with {1}",
+    "ends-with": "{0} ends with {1}",
+    "match": "{0} matches {1}",
+    "in": "{0} is in {1}",
+    "not-in": "{0} is not in {1}",
 }
 
 
@@ -65,6 +70,7 @@ class Node:
         type: what a job is called in documents.
         marks: what there is to say of when it fails, and of pauses.
         job: the job's id.
+        called: what kind of job it is, in words; empty where it is a call.
     """
 
     kind: Literal["input", "job", "output"]
@@ -74,6 +80,7 @@ class Node:
     type: str = "component"
     marks: tuple[str, ...] = ()
     job: str = ""
+    called: str = ""
 
     @property
     def is_choice(self) -> bool:
@@ -87,8 +94,7 @@ class Node:
     @property
     def heading(self) -> tuple[str, ...]:
         """Its label, what kind of job it is, unless it is a call, and its repeats."""
-        kind = "" if self.type == "component" else _TYPES.get(self.type, self.type)
-        return tuple(each for each in (self.label, kind, self.repeats) if each)
+        return tuple(each for each in (self.label, self.called, self.repeats) if each)
 
 
 @dataclass(frozen=True)
@@ -120,17 +126,21 @@ class Graph:
     links: Mapping[Edge, Link]
 
 
-def graph(document: Document, workflow: Workflow, *, for_guests: bool) -> Graph:
-    """The graph of a workflow; for guests without this computer's folders."""
+def graph(
+    document: Document, workflow: Workflow, *, for_guests: bool, language: str = ENGLISH
+) -> Graph:
+    """The graph of a workflow in a language; for guests without this computer's folders."""
+    say = in_language(language)
     described = signature(document, workflow)
     inputs = [clean(each.name) for each in described.inputs] + ["…"] * described.open
     outputs = [clean(each.name or str(each.type)) for each in described.outputs]
-    first, last = Node("input", "Input", tuple(inputs)), Node("output", "Output", tuple(outputs))
+    first = Node("input", say("Input"), tuple(inputs))
+    last = Node("output", say("Output"), tuple(outputs))
+    describe = _Describer(for_guests, say)
     if len(workflow.jobs) > MAX_JOBS:
-        models = tuple(_Describer(for_guests).models(workflow.jobs))
-        together = Node("job", f"{len(workflow.jobs):,} jobs", models)
+        models = tuple(describe.models(workflow.jobs))
+        together = Node("job", say("{0} jobs", f"{len(workflow.jobs):,}"), models)
         return Graph((first, together, last), {(0, 1): WAITS, (1, 2): WAITS})
-    describe = _Describer(for_guests)
     nodes = (first, *(describe.node(job) for job in workflow.jobs), last)
     return Graph(nodes, _links(workflow, describe))
 
@@ -138,8 +148,9 @@ def graph(document: Document, workflow: Workflow, *, for_guests: bool) -> Graph:
 class _Describer:
     """Says what jobs do."""
 
-    def __init__(self, for_guests: bool) -> None:
+    def __init__(self, for_guests: bool, say: Say) -> None:
         self._for_guests = for_guests
+        self.say = say
 
     def node(self, job: Job) -> Node:
         call = job.work if isinstance(job.work, Call) else None
@@ -148,13 +159,18 @@ class _Describer:
         count = None if call is None else call.repeat_count
         return Node(
             "job",
-            clean(named[0] if named else "Default"),
+            clean(named[0]) if named else self.say("Default"),
             tuple(self._does(job)),
             "" if count is None else f"× {self._brief(count)}",
             job.type,
             tuple(self._marks(job)),
             job.id,
+            "" if job.type == "component" else self._kind(job),
         )
+
+    def _kind(self, job: Job) -> str:
+        """What kind of job it is: as documents have it, or in words."""
+        return self.say(_TYPES.get(job.type, job.type))
 
     def models(self, jobs: tuple[Job, ...]) -> list[str]:
         sources = (call.component.sources[0] for call in model_calls(jobs))
@@ -162,6 +178,7 @@ class _Describer:
         return list(dict.fromkeys(map(clean, shown)))
 
     def _does(self, job: Job) -> Iterator[str]:
+        say = self.say
         match job.work:
             case Call():
                 yield self._called(job)
@@ -173,36 +190,37 @@ class _Describer:
                 yield from (self._test(each.test, job) for each in conditions)
             case RandomChoice(session=session):
                 if session is not None:
-                    yield f"the same for {self._brief(session)}"
+                    yield say("the same for {0}", self._brief(session))
             case ForEach(batch_size=batch_size):
-                yield f"of {self._given(job)}"
+                yield say("of {0}", self._given(job))
                 if batch_size is not None:
-                    yield f"{self._brief(batch_size)} at a time"
+                    yield say("{0} at a time", self._brief(batch_size))
             case Filter(where=where):
-                yield f"of {self._given(job)}"
+                yield say("of {0}", self._given(job))
                 if where is not None:
-                    yield f"where {self._test(where, job)}"
+                    yield say("where {0}", self._test(where, job))
             case Loop(condition=condition, is_until=is_until, max_iteration_count=most):
-                word = "until" if is_until else "while"
-                yield f"{word} {self._test(condition, job)}"
-                yield f"at most {self._brief(most)} rounds"
+                yield say("until {0}" if is_until else "while {0}", self._test(condition, job))
+                yield say("at most {0} rounds", self._brief(most))
             case Accumulate():
-                yield f"over {self._given(job)}"
+                yield say("over {0}", self._given(job))
             case Delay(duration=duration, time=time):
                 if duration is not None:
-                    is_number = isinstance(duration.value, int | float)
-                    yield f"for {f'{duration.value:g} s' if is_number else self._brief(duration)}"
+                    if isinstance(duration.value, int | float):
+                        yield say("for {0} s", f"{duration.value:g}")
+                    else:
+                        yield say("for {0}", self._brief(duration))
                 elif time is not None:
-                    yield f"until {self._brief(time)}"
+                    yield say("until {0}", self._brief(time))
         if job.do is not None:
             yield f"do: {self._inner(job.do)}"
 
     def _inner(self, do: Job) -> str:
         """An inner job in a row: its component, what that is, how it goes on."""
         if do.do is not None:
-            return f"{_TYPES.get(do.type, do.type)}, {self._inner(do.do)}"
+            return f"{self._kind(do)}, {self._inner(do.do)}"
         if not isinstance(do.work, Call):
-            return " ".join([_TYPES.get(do.type, do.type), *self._does(do)])
+            return " ".join([self._kind(do), *self._does(do)])
         name, called = do.work.component.id, self._called(do)
         count = do.work.repeat_count
         repeats = "" if count is None else f" × {self._brief(count)}"
@@ -219,23 +237,25 @@ class _Describer:
             case FunctionComponent(function=function):
                 return f"{clean(function)}()"
             case WorkflowComponent(workflow=workflow):
-                return f"workflow {clean(workflow)}" if workflow else "workflow"
+                return self.say("workflow {0}", clean(workflow)) if workflow else "workflow"
         raise AssertionError(call.component)
 
     def _marks(self, job: Job) -> Iterator[str]:
+        say = self.say
         if job.retry is not None:
-            yield f"up to {job.retry.max_attempt_count} attempts"
+            yield say("up to {0} attempts", f"{job.retry.max_attempt_count}")
         if job.timeout is not None:
-            yield f"at most {job.timeout:g} s"
+            yield say("at most {0} s", f"{job.timeout:g}")
         if job.on_error is not None and job.on_error.to is None:
-            yield "a failure has a value" if job.on_error.output is not None else "may fail"
+            has_value = job.on_error.output is not None
+            yield say("a failure has a value") if has_value else say("may fail")
         if job.before is not None:
-            yield "asks before"
+            yield say("asks before")
         if job.after is not None:
-            yield "asks after"
+            yield say("asks after")
 
     def _given(self, job: Job) -> str:
-        return "its input" if job.input is None else self._brief(job.input)
+        return self.say("its input") if job.input is None else self._brief(job.input)
 
     def _test(self, test: Template, job: Job) -> str:
         match test:
@@ -244,14 +264,19 @@ class _Describer:
                 only = left.only
                 is_given = only is not None and (only.source, *only.keys) == ("job", "input")
                 shown = self._given(job) if is_given else self._brief(left)
-                right = f" {self._brief(entries['value'])}" if "value" in entries else ""
-                return f"{shown} {_SIGNS.get(operator, operator)}{right}"
+                right = self._brief(entries["value"]) if "value" in entries else ""
+                if operator in _TESTS and right:
+                    return self.say(_TESTS[operator], shown, right)
+                return f"{shown} {_SIGNS.get(operator, operator)} {right}".rstrip()
             case Combination(word="not", filters=(inner,)):
-                return f"not {self._test(inner, job)}"
+                return self.say("not {0}", self._test(inner, job))
             case Combination(word=word, filters=filters):
-                joint = " and " if word == "all" else " or "
-                return joint.join(self._test(each, job) for each in filters)
+                return self._joint(word == "all", [self._test(each, job) for each in filters])
         return self._brief(test)
+
+    def _joint(self, are_all: bool, parts: Sequence[str]) -> str:
+        joint = "{0} and {1}" if are_all else "{0} or {1}"
+        return reduce(lambda before, part: self.say(joint, before, part), parts)
 
     def _brief(self, template: Template) -> str:
         """A template in a line, without type and default where it is one plain expression."""
@@ -279,7 +304,7 @@ class _Describer:
             and job.on_error.to is not None
             and job.on_error.to not in labels
         ):
-            yield job.on_error.to, Link("error", "on error")
+            yield job.on_error.to, Link("error", self.say("on error"))
 
     def _ways(self, job: Job) -> Iterator[tuple[Route, str]]:
         match job.work:
@@ -293,7 +318,7 @@ class _Describer:
                     if each.if_false is not None:
                         yield each.if_false, f"{which}false"
                 if otherwise is not None:
-                    yield otherwise, "otherwise"
+                    yield otherwise, self.say("otherwise")
             case RandomChoice(routes=routes):
                 for route, weight in routes:
                     yield route, self._share(weight, [each for _, each in routes])
@@ -310,7 +335,7 @@ class _Describer:
         own = 1 if weight is None else weight.value
         if plain and len(numbers) == len(values) and sum(numbers) > 0:
             return f"{100 * own / sum(numbers):.3g} %"
-        return "" if weight is None else f"weight {self._brief(weight)}"
+        return "" if weight is None else self.say("weight {0}", self._brief(weight))
 
 
 def _links(workflow: Workflow, describe: _Describer) -> dict[Edge, Link]:
@@ -342,10 +367,10 @@ def _special(workflow: Workflow, describe: _Describer) -> dict[tuple[str, str], 
     found: dict[tuple[str, str], Link] = {}
     for job in workflow.jobs:
         waits = {group[0] for group in job.depends_on if len(group) == 1}
-        found |= {(each, job.id): Link("ended", "if it ran") for each in job.awaits}
+        found |= {(each, job.id): Link("ended", describe.say("if it ran")) for each in job.awaits}
         for group in job.depends_on:
             if len(group) > 1:
-                found |= {(each, job.id): Link("any", "or") for each in group}
+                found |= {(each, job.id): Link("any", describe.say("or")) for each in group}
         for each in waits:
             found.pop((each, job.id), None)
     for job in workflow.jobs:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
 
 from .graph import WAITS, Edge, Link, Node
-from .words import LINE, WORD, columns, cut
+from .words import LINE, WORD, Say, columns, cut
 
 
-def plain_text(nodes: Sequence[Node], links: Mapping[Edge, Link], order: Sequence[int]) -> str:
+def plain_text(
+    nodes: Sequence[Node], links: Mapping[Edge, Link], order: Sequence[int], say: Say
+) -> str:
     """The text; ``order`` is one in which the nodes can run."""
     words = list(_words([nodes[place] for place in order]))
     line = " ─▶ ".join(words)
     is_chain = set(links) == set(itertools.pairwise(order)) and set(links.values()) <= {WAITS}
     if is_chain and not any(node.marks for node in nodes) and columns(line) <= LINE:
         return line
-    told = [word + _more(nodes, links, place) for place, word in zip(order, words, strict=True)]
+    told = [word + _more(nodes, links, place, say) for place, word in zip(order, words, strict=True)]
     first, *jobs, last = told
     return "\n".join([first, *(f"  {job}" for job in jobs), last])
 
@@ -38,7 +41,7 @@ def _words(nodes: Sequence[Node]) -> Iterator[str]:
             yield f"{label} [{' '.join([*others, ', '.join(details)]).rstrip()}]"
 
 
-def _more(nodes: Sequence[Node], links: Mapping[Edge, Link], place: int) -> str:
+def _more(nodes: Sequence[Node], links: Mapping[Edge, Link], place: int, say: Say) -> str:
     """What there is to say of a node beside what it does: marks, what it waits for, what leads to
     it."""
     found: dict[str, list[str]] = {}
@@ -49,13 +52,17 @@ def _more(nodes: Sequence[Node], links: Mapping[Edge, Link], place: int) -> str:
             found.setdefault(link.kind, []).append(f"{name}{when}")
     after = [
         *found.get("waits", ()),
-        *([" or ".join(found["any"])] if "any" in found else ()),
-        *(f"{name} if it ran" for name in found.get("ended", ())),
+        *([_any(found["any"], say)] if "any" in found else ()),
+        *(say("{0} if it ran", name) for name in found.get("ended", ())),
     ]
-    led = [*found.get("route", ()), *(f"{name} fails" for name in found.get("error", ()))]
+    led = [*found.get("route", ()), *(say("{0} fails", name) for name in found.get("error", ()))]
     parts = [
         ", ".join(nodes[place].marks),
-        f"after: {', '.join(after)}" if after else "",
-        f"where {', or '.join(led)}" if led else "",
+        say("after: {0}", ", ".join(after)) if after else "",
+        say("where {0}", reduce(lambda a, b: say("{0}, or {1}", a, b), led)) if led else "",
     ]
     return "".join(f"  {part}" for part in parts if part)
+
+
+def _any(names: Sequence[str], say: Say) -> str:
+    return reduce(lambda before, name: say("{0} or {1}", before, name), names)

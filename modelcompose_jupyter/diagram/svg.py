@@ -60,7 +60,7 @@ def rows(node: Node) -> list[str]:
     """The details as a box shows them, and below them the marks."""
     shown = node.details
     if len(shown) > _MANY_NAMES:
-        shown = (*shown[: _MANY_NAMES - 1], f"… {len(shown) - _MANY_NAMES + 1} more")
+        shown = (*shown[: _MANY_NAMES - 1], f"… +{len(shown) - _MANY_NAMES + 1}")
     return [cut(each, DETAIL) for each in (*shown, *node.marks)]
 
 

@@ -4,12 +4,29 @@ from __future__ import annotations
 
 import itertools
 import unicodedata
+from typing import Protocol
 
 from ..redaction import redact
+from ..translation import filled
 
 LABEL, DETAIL, WORD, LINE, SPOKEN = 28, 36, 60, 120, 1000
 """How many columns of text are shown of a job's id and of other words in a box, of a word in plain
 text, of a whole graph on one line, and of one that is read aloud."""
+
+
+class Say(Protocol):
+    """A template of a few words in a language, with parts of a document at its placeholders."""
+
+    def __call__(self, template: str, /, *values: str) -> str: ...
+
+
+def in_language(language: str) -> Say:
+    """What says things in a language."""
+
+    def say(template: str, /, *values: str) -> str:
+        return filled(template, *values, language=language)
+
+    return say
 
 
 def clean(text: str) -> str:

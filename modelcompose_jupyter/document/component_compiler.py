@@ -89,8 +89,10 @@ class ComponentCompiler:
         parts = [*(module.split(".") if colon else ()), *attribute.split(".")]
         dotted = "." in attribute and not colon
         if not all(map(str.isidentifier, parts)) or dotted:
-            hint = "Write the name of a function of the notebook's, or module:name of a file beside"
-            hint += " the document: steps:tidy is tidy of steps.py."
+            hint = (
+                "Write the name of a function of the notebook's, or module:name of a file beside"
+                " the document: steps:tidy is tidy of steps.py."
+            )
             self._checks.problem(f"'{shortened(name)}' names no function", path, hint=hint)
 
     def _output(self, written: Any, path: KeyPath) -> Template | None:

@@ -81,7 +81,7 @@ def _missing(document: Document, component: FunctionComponent, near: Iterable[st
     name = component.function
     hint = "Define it in a cell above, or give it: load(…, functions=[…])."
     if ":" not in name:
-        hint += " One of a module beside the document is written module:name."
+        hint = f"{hint} One of a module beside the document is written module:name."
     return InputError(
         f"the function '{shortened(name)}' is not here",
         hint=did_you_mean(name, near) or hint,

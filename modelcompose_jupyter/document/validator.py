@@ -194,7 +194,8 @@ def _report(source: Source, path: KeyPath, details: dict[str, Any]) -> None:
         context = details.get("ctx", {})
         at = source.in_text(path, context["line"], context["column"]) if "line" in context else None
         if at is None and "line" in context:
-            message += f" (line {context['line']}, column {context['column']} of it)"
+            line, column = context["line"], context["column"]
+            message = f"{message} (line {line}, column {column} of it)"
         source.report(message, path, key=context.get("at_key", False), hint=hint, at=at)
 
 

@@ -246,20 +246,30 @@ def _known(content: bytes, own: Mapping[str, Any], path: str | os.PathLike[str])
         found = getattr(job, what)
         if (value is None and what != "rows") or json_equal(found, value):
             continue
-        told = what if what in ("workflow", "document") else "job"
         raise UsageError(
-            f"{path} holds results of another {told}" + _difference(what, found, value),
+            _difference(path, what, found, value),
             hint="Save to another folder, or overwrite this one to begin again.",
         )
     return job
 
 
-def _difference(what: str, found: Any, value: Any) -> str:
+def _difference(path: str | os.PathLike[str], what: str, found: Any, value: Any) -> str:
+    if what in ("workflow", "document"):
+        return f"{path} holds results of another {what}"
     if what == "rows":
-        return ": its rows, or the inputs that they share, are others"
-    if what in ("seed", "kind"):
-        return f": its {what} is {found}, and {value} is asked for"
-    return ""
+        return (
+            f"{path} holds results of another job: its rows, or the inputs that they share, are"
+            " others"
+        )
+    if what == "seed":
+        return (
+            f"{path} holds results of another job: its seed is {found}, and {value} is asked for"
+        )
+    if what == "kind":
+        return (
+            f"{path} holds results of another job: its kind is {found}, and {value} is asked for"
+        )
+    return f"{path} holds results of another job"
 
 
 def json_equal(one: Any, other: Any) -> bool:
@@ -271,9 +281,10 @@ def json_equal(one: Any, other: Any) -> bool:
 
 def not_saved(path: str | os.PathLike[str], error: BaseException) -> ComposeError:
     """The error that results could not be written."""
-    reason = (isinstance(error, OSError) and error.strerror) or one_line(error)
+    told = (isinstance(error, OSError) and error.strerror) or one_line(error)
+    reason = f"{told[:1].lower()}{told[1:]}"
     return ComposeError(
-        f"{os.fspath(path)} cannot be written: {reason[:1].lower()}{reason[1:]}",
+        f"{os.fspath(path)} cannot be written: {reason}",
         hint="What was written stays; when there is a remedy, run it again to go on.",
         code="not_saved",
     )

@@ -391,8 +391,9 @@ def _short(value: Any) -> str:
 
 
 def _unwritable(path: Path, error: Exception) -> str:
-    reason = (isinstance(error, OSError) and error.strerror) or str(error)
-    return f"{path} cannot be written: {reason[:1].lower()}{reason[1:]}"
+    told = (isinstance(error, OSError) and error.strerror) or str(error)
+    reason = f"{told[:1].lower()}{told[1:]}"
+    return f"{path} cannot be written: {reason}"
 
 
 # Parquet

@@ -324,9 +324,11 @@ class RowStream(Iterator[Row]):
             flight.leave()
 
     def _how_far(self) -> str:
-        of = "" if self._source.count is None else f" of {self._source.count}"
-        ended = f"{self._ended}{of} row{'' if self._ended == 1 and not of else 's'}"
-        text = f"stopped after {ended}"
+        count = self._source.count
+        if count is None:
+            text = f"stopped after {self._ended} row{'' if self._ended == 1 else 's'}"
+        else:
+            text = f"stopped after {self._ended} of {count} rows"
         if self._journal is None:
             return text
         return f"{text}; run it again to go on, {self._journal.path} has what is done"

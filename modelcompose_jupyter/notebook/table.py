@@ -109,6 +109,6 @@ def _memory_note(place: str, memory: MemoryUse) -> str:
     for each in memory.devices:
         line = f"{each.device}: {size(each.allocated)} in use, {size(each.reserved)} reserved"
         if each.free is not None and each.total is not None:
-            line += f"; {size(each.free)} of {size(each.total)} are free"
+            line = f"{line}; {size(each.free)} of {size(each.total)} are free"
         lines.append(line)
     return "\n".join(lines)

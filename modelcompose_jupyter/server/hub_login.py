@@ -19,7 +19,7 @@ from ..errors import ComposeError, UsageError
 from .access import AccessError, Caller
 from .handler import ApiHandler
 from .http import ApiResponse, Route, path_pattern
-from .hub_page import PAGE_ROUTES, SECURITY_POLICY, error_page, redirection
+from .hub_page import PAGE_ROUTES, SECURITY_POLICY, Words, error_page, redirection
 from .identities import FRESH_SECONDS
 from .jupyterhub import HubService
 from .state import ServerState
@@ -116,7 +116,8 @@ class _PageHandler(HubOAuthenticated, ApiHandler):
         if error.code == "unauthorized" and self.request.method == "GET":
             self.request.uri = self.request.path  # is kept until then, however long a query was
             return redirection(self.get_login_url(), 302)
-        return error_page(error, status, headers, self._service.prefix)
+        words = Words.of(self.request.headers)
+        return error_page(error, status, headers, self._service.prefix, words)
 
 
 class _CallbackHandler(HubOAuthCallbackHandler, _PageHandler):

@@ -1,5 +1,5 @@
 """What a JupyterHub's service shows people in a browser: what it serves, how to use it, who runs
-what. Never what was asked and answered.
+what. Never what was asked and answered. It is in the language that the browser asks for.
 
 It is whole as it comes, of one file without scripts or styles of elsewhere; a script fetches it
 again while somebody looks, and forms are what stops runs.
@@ -13,6 +13,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from ..document import ModelComponent, signature
 from ..errors import ComposeError
 from ..formatting import duration
 from ..path_redaction import HIDDEN, public, public_source
+from ..translation import filled, preferred, translated
 from ..workflow.model_specs import written_spec
 from .catalog import Served
 from .http import ApiRequest, ApiResponse, Route
@@ -54,21 +56,22 @@ SECURITY_POLICY = "; ".join(
 
 async def show(request: ApiRequest) -> ApiResponse:
     """The page, as it is for who asks."""
-    state, caller = request.state, request.caller
+    state, caller, words = request.state, request.caller, Words.of(request.headers)
     served = state.documents.catalog.workflows
-    titles = [each.workflow.title or id for id, each in served.items()]
+    titles = _public(", ".join(each.workflow.title or id for id, each in served.items()))
+    user = f"<b>{_text(caller.user or '')}</b>"
     parts = [
-        f"<h1>{_text(', '.join(map(_public, titles)) or 'Workflows')}</h1>",
-        f"<p>A service of this JupyterHub, where you are <b>{_text(caller.user or '')}</b>.</p>",
+        f"<h1>{_text(titles) or words.said('Workflows')}</h1>",
+        f"<p>{words.filled('A service of this JupyterHub, where you are {0}.', user)}</p>",
         '<div id="now">',
-        await _runs(request),
-        _users(request) if caller.manages else "",
+        await _runs(request, words),
+        _users(request, words) if caller.manages else "",
         "</div>",
-        _served(served),
-        _in_notebooks(request),
-        _from_programs(request),
+        _served(served, words),
+        _in_notebooks(request, words),
+        _from_programs(request, words),
     ]
-    return ApiResponse(_document(_public(", ".join(titles)), *parts), content_type="text/html")
+    return ApiResponse(words.document(titles, *parts), content_type="text/html")
 
 
 async def stop(request: ApiRequest) -> ApiResponse:
@@ -91,29 +94,31 @@ def redirection(to: str, status: int) -> ApiResponse:
 
 
 def error_page(
-    error: ComposeError, status: int, headers: Mapping[str, str], prefix: str
+    error: ComposeError, status: int, headers: Mapping[str, str], prefix: str, words: Words
 ) -> ApiResponse:
     """What went wrong, for people."""
+    message = translated(error.message, words.language)
     parts = [
-        f"<h1>{_text(error.message[:1].upper() + error.message[1:])}</h1>",
-        f"<p>{_text(_public(error.hint))}</p>" if error.hint else "",
-        f'<p><a href="{_text(prefix)}/">Back to the page</a></p>',
+        f"<h1>{_text(message[:1].upper() + message[1:])}</h1>",
+        f"<p>{words.said(_public(error.hint))}</p>" if error.hint else "",
+        f'<p><a href="{_text(prefix)}/">{words.said("Back to the page")}</a></p>',
     ]
-    return ApiResponse(_document("Error", *parts), status, headers, "text/html")
+    page = words.document(translated("Error", words.language), *parts)
+    return ApiResponse(page, status, headers, "text/html")
 
 
 # Who runs what
 
 
-async def _runs(request: ApiRequest) -> str:
+async def _runs(request: ApiRequest, words: Words) -> str:
     caller = request.caller
     shown = [task async for task in _shown(request)]
     heading = "Runs of all users" if caller.manages else "Your runs"
     if not shown:
-        return f"<section><h2>{heading}</h2><p>There are none.</p></section>"
+        return words.section(heading, f"<p>{words.said('There are none.')}</p>")
     names = ["Run", *(["User"] if caller.manages else []), "Workflow", "State", "Tokens", "Since"]
-    rows = [_run(request, task) for task in shown]
-    return _section(heading, _table(heading, [*names, ""], rows))
+    rows = [_run(request, task, words) for task in shown]
+    return words.section(heading, words.table(heading, [*names, ""], rows))
 
 
 async def _shown(request: ApiRequest) -> AsyncIterator[Task]:
@@ -131,7 +136,7 @@ async def _shown(request: ApiRequest) -> AsyncIterator[Task]:
             return
 
 
-def _run(request: ApiRequest, task: Task) -> list[str]:
+def _run(request: ApiRequest, task: Task, words: Words) -> list[str]:
     """A row of the table, as HTML."""
     run, user = task.run, task.terms.caller.user or ""
     told = outline(task_state(run, None, user))
@@ -139,34 +144,36 @@ def _run(request: ApiRequest, task: Task) -> list[str]:
     tokens = usage["prompt"] + usage["generated"]
     began = run.began_at
     since = "" if began is None else f"{duration(max(0.0, time.time() - began))} ago"
+    what = f"Stop run {run.id} of {user}" if request.caller.manages else f"Stop run {run.id}"
     button = ""
     if not run.done:
         action = f"{request.state.settings.root_path}/runs/{run.id}/stop"
         button = (
             f'<form method="post" action="{_text(action)}?_xsrf={_text(request.form_token)}">'
-            f'<button id="stop-{_text(run.id)}" aria-label="Stop run {_text(run.id)}'
-            f'{f" of {_text(user)}" if request.caller.manages else ""}">Stop</button></form>'
+            f'<button id="stop-{_text(run.id)}" aria-label="{words.said(what)}">'
+            f"{words.said('Stop')}</button></form>"
         )
     return [
         f"<code>{_text(run.id)}</code>",
         *([_text(user)] if request.caller.manages else []),
-        _text(_title(request, told["workflow_id"], run.document)),
-        f'<span data-state="{_text(told["status"])}">{_text(told["status"])}</span>',
+        _title(request, told["workflow_id"], run.document, words),
+        f'<span data-state="{_text(told["status"])}">{words.said(told["status"])}</span>',
         f"{tokens:,}" if tokens or run.done else "",
-        since,
+        words.said(since),
         button,
     ]
 
 
-def _title(request: ApiRequest, id: str, document: str | None) -> str:
-    """What a workflow is called; one of a user's own document is that and no more."""
+def _title(request: ApiRequest, id: str, document: str | None, words: Words) -> str:
+    """What a workflow is called, as HTML; one of a user's own document is that and no more."""
     for served in request.state.documents.catalog.workflows.values():
         if (served.workflow.id, served.document.hash) == (id, document):
-            return _public(served.workflow.title or id)
-    return "a document of their own" if request.caller.manages else "a document of yours"
+            return _text(_public(served.workflow.title or id))
+    own = "a document of their own" if request.caller.manages else "a document of yours"
+    return words.said(own)
 
 
-def _users(request: ApiRequest) -> str:
+def _users(request: ApiRequest, words: Words) -> str:
     """What each user took since the service began, who took most first."""
     going: dict[str, int] = {}
     for task in request.state.tasks.going():
@@ -183,13 +190,13 @@ def _users(request: ApiRequest) -> str:
         for user, counts in sorted(of_all.items(), key=lambda each: -each[1]["generated"])
     ]
     names = ["User", "Runs that go on", "Runs that ended", "Tokens read", "Tokens generated"]
-    return _section("Users", _table("Users", names, rows)) if rows else ""
+    return words.section("Users", words.table("Users", names, rows)) if rows else ""
 
 
 # What there is, and how to use it
 
 
-def _served(served: Mapping[str, Served]) -> str:
+def _served(served: Mapping[str, Served], words: Words) -> str:
     rows = []
     for id, each in served.items():
         facts = signature(each.document, each.workflow).for_guests().to_dict()
@@ -200,7 +207,7 @@ def _served(served: Mapping[str, Served]) -> str:
         title = _text(_public(each.workflow.title or id))
         rows.append([title, f"<code>{_text(id)}</code>", inputs, outputs, _text(_models(each))])
     names = ["Workflow", "Id", "Inputs", "Outputs", "Models"]
-    return _section("What is served", _table("What is served", names, rows))
+    return words.section("What is served", words.table("What is served", names, rows))
 
 
 def _models(served: Served) -> str:
@@ -211,7 +218,7 @@ def _models(served: Served) -> str:
     return ", ".join(dict.fromkeys(public_source(each.source) for each in specs if each))
 
 
-def _in_notebooks(request: ApiRequest) -> str:
+def _in_notebooks(request: ApiRequest, words: Words) -> str:
     served = request.state.documents.catalog.workflows.values()
     cells = ["%load_ext modelcompose_jupyter"]
     if request.state.settings.user_documents:
@@ -219,9 +226,10 @@ def _in_notebooks(request: ApiRequest) -> str:
         cells += [cell for each in served if (cell := _cell(each))][:1]
     else:
         what = "Cells with a document that is served run here by themselves."
-    return _section(
+    others = "Other models are loaded in your own server."
+    return words.section(
         "In a notebook",
-        f"<p>{what} Other models are loaded in your own server.</p>",
+        f"<p>{words.said(what)} {words.said(others)}</p>",
         *(f'<pre tabindex="0"><code>{_text(cell)}</code></pre>' for cell in cells),
     )
 
@@ -248,7 +256,7 @@ def _cell(served: Served) -> str:
     return ""
 
 
-def _from_programs(request: ApiRequest) -> str:
+def _from_programs(request: ApiRequest, words: Words) -> str:
     settings = request.state.settings
     root = f"{_origin(request.headers)}{settings.root_path}"
     hub, _, service = settings.root_path.rpartition("/services/")
@@ -263,13 +271,21 @@ def _from_programs(request: ApiRequest) -> str:
         '  -H "Authorization: Bearer $JUPYTERHUB_API_TOKEN" \\\n'
         f"  -H \"Content-Type: application/json\" \\\n  -d '{body}'"
     )
-    return _section(
+    at = words.filled(
+        "The API is at {0}, OpenAI's at {1}.",
+        _code(root + settings.base_path),
+        _code(f"{root}/v1"),
+    )
+    key = words.filled(
+        "In your own server the environment has the key, {0}; elsewhere it is one of the page {1},"
+        " with the permission {2}.",
+        _code("JUPYTERHUB_API_TOKEN"),
+        f'<a href="{_text(hub)}/hub/token">Token</a>',
+        _code(f"access:services!service={service}"),
+    )
+    return words.section(
         "From a program",
-        f"<p>The API is at <code>{_text(root + settings.base_path)}</code>, OpenAI's at"
-        f" <code>{_text(root)}/v1</code>. In your own server the environment has the key,"
-        f' <code>JUPYTERHUB_API_TOKEN</code>; elsewhere it is one of the page <a href="{_text(hub)}'
-        f'/hub/token">Token</a>, with the permission <code>access:services!service={_text(service)}'
-        "</code>.</p>",
+        f"<p>{at} {key}</p>",
         f'<pre tabindex="0"><code>{_text(curl)}</code></pre>',
     )
 
@@ -283,35 +299,55 @@ def _origin(headers: Mapping[str, str]) -> str:
 # HTML
 
 
+@dataclass(frozen=True)
+class Words:
+    """Parts of a page as HTML, in a language."""
+
+    language: str
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str]) -> Words:
+        """In the language that a browser asks for."""
+        return cls(preferred(headers.get("Accept-Language", "")))
+
+    def said(self, message: str) -> str:
+        return _text(translated(message, self.language))
+
+    def filled(self, template: str, *values: str) -> str:
+        """A sentence with HTML at its placeholders."""
+        return filled(template, *values, language=self.language)
+
+    def section(self, heading: str, *parts: str) -> str:
+        return f"<section><h2>{self.said(heading)}</h2>{''.join(parts)}</section>"
+
+    def table(self, name: str, names: Iterable[str], rows: Iterable[list[str]]) -> str:
+        """A table that a narrow screen scrolls; cells are HTML."""
+        head = "".join(f"<th scope=col>{self.said(each)}</th>" for each in names)
+        body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+        return (
+            f'<div class="table" tabindex="0" role="region" aria-label="{self.said(name)}"><table>'
+            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        )
+
+    def document(self, title: str, *parts: str) -> str:
+        return (
+            f'<!DOCTYPE html><html lang="{self.language}"><head><meta charset="utf-8">'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            '<meta name="color-scheme" content="light dark">'
+            f'<title>{_text(title)}</title><link rel="icon" href="data:,">'
+            f"<style>{_STYLE}</style></head><body><main>{''.join(parts)}</main>"
+            f"<script>{_SCRIPT}</script></body></html>"
+        )
+
+
 def _text(text: str) -> str:
     return escape(text)
+
+
+def _code(text: str) -> str:
+    return f"<code>{_text(text)}</code>"
 
 
 def _public(text: str) -> str:
     """A text of a document's for people other than its owner: without folders."""
     return str(public(text))
-
-
-def _section(heading: str, *parts: str) -> str:
-    return f"<section><h2>{_text(heading)}</h2>{''.join(parts)}</section>"
-
-
-def _table(name: str, names: Iterable[str], rows: Iterable[list[str]]) -> str:
-    """A table that a narrow screen scrolls; cells are HTML."""
-    head = "".join(f"<th scope=col>{_text(each)}</th>" for each in names)
-    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    return (
-        f'<div class="table" tabindex="0" role="region" aria-label="{_text(name)}"><table><thead>'
-        f"<tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
-
-
-def _document(title: str, *parts: str) -> str:
-    return (
-        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        f'<title>{_text(title)}</title><link rel="icon" href="data:,">'
-        f"<style>{_STYLE}</style></head><body><main>{''.join(parts)}</main>"
-        f"<script>{_SCRIPT}</script></body></html>"
-    )

@@ -144,7 +144,7 @@ def wrong_format(error: ValidationError, param: str) -> InvalidRequestError:
     place = Where("", (*start, *path[1:])).keys
     text, hint = explain(place, {**details, "ctx": {**context, "at_key": False}})
     if "line" in context:
-        text += f" (line {context['line']}, column {context['column']})"
+        text = f"{text} (line {context['line']}, column {context['column']})"
     return InvalidRequestError(text, param=param, hint=hint)
 
 

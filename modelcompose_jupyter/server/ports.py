@@ -25,15 +25,18 @@ def bind(host: str, port: int) -> list[socket.socket]:
     family = socket.AF_UNSPEC
     if port == 0:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    message, hint = f"port {port} of {host or '0.0.0.0'}", None
+    where = host or "0.0.0.0"
     try:
         return bind_sockets(port, host, family=family, backlog=BACKLOG)
     except (socket.gaierror, UnicodeError):
         message = f"{host} is no address of this computer"
         hint = "Listen at 127.0.0.1, or at an address that this computer has."
     except OSError as error:
-        reason = f"cannot be used: {(error.strerror or str(error)).lower()}"
-        message += " is taken" if error.errno in _TAKEN else f" {reason}"
+        reason = (error.strerror or str(error)).lower()
+        if error.errno in _TAKEN:
+            message = f"port {port} of {where} is taken"
+        else:
+            message = f"port {port} of {where} cannot be used: {reason}"
         hint = "Choose another port, or end what listens there."
     # Not in the handler: the error would keep the sockets that were bound before, open.
     raise ComposeError(message, hint=hint, code="port_taken")

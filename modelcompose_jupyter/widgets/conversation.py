@@ -14,6 +14,7 @@ import ipywidgets
 from ..document.types import ConversionError, Message, messages, text
 from ..errors import InputError
 from ..thought_html import thought_html
+from ..translation import localized
 from ..workflow import Run, State
 from .outputs import markdown
 from .tool_calls import NOT_CALLED, calls_html, shown_turns
@@ -357,12 +358,13 @@ def turns_html(turns: list[Message], thought_tokens: int = 0) -> str:
     shown = shown_turns(turns)
     html = "".join(
         f'<section class="modelcompose-turn" data-role="{escape(turn["role"])}">'
-        f"<h4>{escape(turn['role'].capitalize())}</h4>"
+        f"<h4>{escape(localized(turn['role'].capitalize()))}</h4>"
         f"{calls_html(turn.get('calls', ()))}"
         f"{content_html(turn, thought_tokens if number == len(shown) else 0)}</section>"
         for number, turn in enumerate(shown, start=1)
     )
-    return f'<div class="modelcompose-turns" role="log" aria-label="Conversation">{html}</div>'
+    name = localized("Conversation")
+    return f'<div class="modelcompose-turns" role="log" aria-label="{name}">{html}</div>'
 
 
 def content_html(turn: Mapping[str, Any], tokens: int = 0) -> str:

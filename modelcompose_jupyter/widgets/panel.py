@@ -27,7 +27,7 @@ from ..errors import ComposeError, InputError, UsageError
 from ..host_selection import serve_also, served_at
 from ..path_redaction import public_source
 from ..redaction import is_masked
-from ..translation import translated
+from ..translation import speaking, translated
 from ..workflow import Run, Runnable
 from ..workflow.interrupts import check_unattended
 from ..workflow.options import checked
@@ -44,7 +44,7 @@ from .run_history import RunHistory
 from .run_view import Beside, RunView
 from .snippets import again, as_curl, as_python
 from .speaking import label
-from .static_output import StaticOutput, bundle
+from .static_output import Bundle, StaticOutput, bundle
 from .tool_calls import shown_turns
 
 _PASSING_SECONDS = 2.0
@@ -101,9 +101,7 @@ class Panel(ipywidgets.VBox):
         self._loaded_for: object = None  # the run after which that state was looked up
         drawn = diagram(workflow.document, _declared(workflow), for_guests=workflow.for_guests)
         self.diagram = drawn if drawn.says_more else None
-        self._saved = StaticOutput[Run](
-            partial(bundle, signature=workflow.signature, diagram=self.diagram)
-        )
+        self._saved = StaticOutput[Run](self._bundle)
         is_chat = self._conversation is not None
         self._view = RunView(
             workflow.signature.outputs,
@@ -147,6 +145,11 @@ class Panel(ipywidgets.VBox):
         """Say all in the language that the browser has said."""
         for each in (self, *self._switches):
             label(each, self._view.language)
+
+    def _bundle(self, run: Run) -> Bundle:
+        """What a notebook keeps of a run, in the language that the panel is in."""
+        with speaking(self._view.language):
+            return bundle(run, self.workflow.signature, self.diagram)
 
     def _playground(self) -> list[Any]:
         """The inputs, beside or below them the result; at the end, several beside each other."""

@@ -168,8 +168,7 @@ class RunView {
       () => (draws ? markdown() : null),
       (index) => this.run.steps.places[index],
     );
-    const picture = this.model.get("picture");
-    this.steps = picture ? new StepsView(picture) : null;
+    this.#draw();
     this.markdown = markdown;
     this.calls = new ToolCalls();
     this.questions = new Questions(
@@ -226,6 +225,19 @@ class RunView {
     this.stepped(this.run.steps);
     this.#beginTokens();
     this.update();
+  }
+
+  /** Draw the jobs; once more where the kernel has heard the language. */
+  redraw() {
+    const before = this.steps;
+    this.#draw();
+    if (before) before.element.replaceWith(this.steps.element);
+    this.stepped(this.run.steps);
+  }
+
+  #draw() {
+    const picture = this.model.get("picture");
+    this.steps = picture ? new StepsView(picture) : null;
   }
 
   /** How jobs are has changed. */
@@ -596,18 +608,21 @@ export default () => {
         due = true;
       };
       const relabel = () => view.list.name(model.get("labels"));
+      const redraw = () => view.redraw();
       const onKeydown = (event) => view.onKeydown(event);
       const ticking = setInterval(() => view.tick(), ELAPSED_EVERY);
       run.views.add(view);
       requestAnimationFrame(() => view.completeForm()); // when the panel around it is there, too
       model.on(UPDATES, update);
       model.on("change:labels", relabel);
+      model.on("change:picture", redraw);
       window.addEventListener("keydown", onKeydown, true); // before the application's own keys
       return () => {
         run.views.delete(view);
         clearInterval(ticking);
         model.off(UPDATES, update);
         model.off("change:labels", relabel);
+        model.off("change:picture", redraw);
         window.removeEventListener("keydown", onKeydown, true);
         setTimeout(() => run.views.size || leave(model), GONE_AFTER);
       };

@@ -19,6 +19,7 @@ from ..diagram import Diagram
 from ..document import Output
 from ..path_redaction import public
 from ..progress import WAITING_PHASES, ProgressMeter, change_words, status_line
+from ..translation import speaking
 from ..workflow import Event, Run, State
 from .conversation import reply_index
 from .esm import joined, joined_styles
@@ -108,8 +109,10 @@ class RunView(SpeakingWidget):
     thoughts = traitlets.List().tag(sync=True, to_json=lambda _, view: view._all_thoughts())
     probabilities = traitlets.Bool(False).tag(sync=True)
     parting = traitlets.List().tag(sync=True)
-    # The diagram is drawn once; how its jobs are comes as the texts do.
-    picture = traitlets.Unicode("").tag(sync=True)
+    # The diagram is drawn once in a language; how its jobs are comes as the texts do.
+    picture = traitlets.Unicode("").tag(
+        sync=True, to_json=lambda _, view: view._picture(), is_words=True
+    )
     steps = traitlets.Dict().tag(
         sync=True, to_json=lambda _, view: view._all_steps(), is_words=True
     )
@@ -162,8 +165,7 @@ class RunView(SpeakingWidget):
         self._changes = _Changes(None)
         self._token_changes = TokenChanges(None)
         is_markdown = bool(outputs) and all(each.type.name == "markdown" for each in outputs)
-        picture = "" if diagram is None else diagram.of_run({})
-        super().__init__(is_chat=is_chat, is_markdown=is_markdown, keep_as=keep_as, picture=picture)
+        super().__init__(is_chat=is_chat, is_markdown=is_markdown, keep_as=keep_as)
         self.on_msg(self._received)
 
     def show(self, run: Run) -> None:
@@ -211,6 +213,10 @@ class RunView(SpeakingWidget):
     def _texts(self) -> list[str]:
         return list(self.run.streams.values()) if self.run is not None else []
 
+    def _picture(self) -> str:
+        diagram = self._diagram
+        return "" if diagram is None else diagram.in_language(self.language).of_run({})
+
     def _all_thoughts(self) -> list[list[Any]]:
         if self.run is None:
             return []
@@ -246,7 +252,8 @@ class RunView(SpeakingWidget):
         if self.comm is None:  # closed meanwhile
             return
         try:
-            self._update_traits()
+            with speaking(self.language):
+                self._update_traits()
         except Exception as error:
             # A defect of ours is seen where it happens, too.
             told = f"the run could not be shown: {type(error).__name__}: {error}"

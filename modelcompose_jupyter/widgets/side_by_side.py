@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from ..progress import status_line
+from ..translation import localized
 from ..workflow import Run
 from .run_history import side_by_side
 
@@ -38,7 +39,9 @@ class SideBySide:
 
     def __init__(self, runs: Sequence[Run], given: Sequence[Any]) -> None:
         self._columns = side_by_side(runs, given)
-        self._endings = list(map(status_line, runs))
+        for column in self._columns:
+            column["label"] = localized(column["label"])
+        self._endings = [localized(status_line(run)) for run in runs]
 
     def __repr__(self) -> str:
         return "\n\n".join(

@@ -18,6 +18,7 @@ from ..document import Signature
 from ..progress import status_line
 from ..thought_html import thought_html
 from ..token_html import run_html
+from ..translation import localized, reader_language
 from ..workflow import Run
 from .conversation import turns_html, with_replies, with_reply
 from .outputs import Part, parts, preformatted
@@ -69,7 +70,8 @@ class StaticOutput(Generic[T]):
 
 def bundle(run: Run, signature: Signature, diagram: Diagram | None = None) -> Bundle:
     """A run that has ended as a MIME bundle, with its conversations, and the metadata that keeps
-    it; with the ``diagram`` of its workflow, what became of the jobs."""
+    it; with the ``diagram`` of its workflow, what became of the jobs. In the language of who reads
+    what is shown now."""
     outputs = parts(run, signature.outputs)
     texts = run.streams if diagram is None else loose_texts(run)
     said = "\n\n".join(filter(None, texts.values()))
@@ -85,7 +87,8 @@ def bundle(run: Run, signature: Signature, diagram: Diagram | None = None) -> Bu
     is_reply = bool(chats and run.text and not outputs)
     calls = calls_of(run)
     if coloured := run_html(run):
-        html = ("<h4>Assistant</h4>" if is_reply else html if outputs else "") + coloured
+        heading = f"<h4>{localized('Assistant')}</h4>"
+        html = (heading if is_reply else html if outputs else "") + coloured
     elif is_reply:
         reply, html = run.text, ""
     else:
@@ -105,11 +108,12 @@ def bundle(run: Run, signature: Signature, diagram: Diagram | None = None) -> Bu
         html = turns_html(turns, count if reply else 0) + html
         reply = ""
     if diagram is not None:
-        told = steps_html(run, diagram)
+        told = steps_html(run, diagram.in_language(reader_language()))
         html, plain = f"{told}{html}", f"{run.jobs!r}\n\n{plain}"
-    status = f"[{status_line(run)}]"
+    status = f"[{localized(status_line(run))}]"
     if run.error is not None:
-        plain, html = f"{plain}\n{run.error}", html + preformatted(str(run.error))
+        error = "\n".join(run.error.lines(reader_language()))
+        plain, html = f"{plain}\n{error}", html + preformatted(error)
     data = {
         "text/plain": f"{plain}\n{status}",
         "text/html": _html(f"{html}<div><small>{escape(status)}</small></div>"),

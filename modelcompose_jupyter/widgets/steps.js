@@ -1,6 +1,6 @@
 /**
  * The jobs of a run as a diagram: how each is by now, which ways were taken, and what there is to say
- * of one of them. It is drawn once; `steps.py` says what comes of it.
+ * of one of them. It is drawn once in a language; `steps.py` says what comes of it.
  *
  * @typedef {{ name: string, state: string, mark: string, words: string, details: string[],
  *   elapsed?: number }} StepNode

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..diagram import Diagram
 from ..table import READABLE
+from ..translation import localized
 from ..workflow import Run
 from .steps import LISTS, row, row_of
 
@@ -39,12 +40,12 @@ def loose_texts(run: Run) -> dict[tuple[Any, ...], str]:
 
 
 def _table(job: str, items: Mapping[int, Mapping[str, Any]], texts: Mapping[int, list[str]]) -> str:
-    names = ("", "Item", "State", "Result")
+    names = map(localized, ("", "Item", "State", "Result"))
     head = "".join(f'<th scope="col" {_CELL}>{name}</th>' for name in names)
     shown = list(items)[:_MOST_ROWS]
     body = "".join(_row(index, items[index], texts[index]) for index in shown)
     left = len(items) - len(shown)
-    more = f"<div>and {left:,} more</div>" if left else ""
+    more = f"<div>{localized(f'and {left:,} more')}</div>" if left else ""
     return (
         f"<h4>{escape(job)}</h4><table><thead><tr>{head}</tr></thead>"
         f"<tbody>{body}</tbody></table>{more}"
@@ -53,8 +54,8 @@ def _table(job: str, items: Mapping[int, Mapping[str, Any]], texts: Mapping[int,
 
 def _row(index: int, item: Mapping[str, Any], texts: list[str]) -> str:
     told = row(item)
-    result = "\n\n".join(filter(None, [*texts, told["output"], told["error"]]))
-    cells = (told["label"], f"{told['mark']} {told['word']}".strip(), result)
+    result = "\n\n".join(filter(None, [*texts, told["output"], localized(told["error"])]))
+    cells = (told["label"], f"{told['mark']} {localized(told['word'])}".strip(), result)
     shown = (
         f'<td {_CELL}><div style="white-space:pre-wrap">{escape(each)}</div></td>' for each in cells
     )

@@ -14,6 +14,7 @@ from html import escape
 from typing import Any
 
 from ..document.types import Message
+from ..translation import localized
 from ..workflow import Run
 
 NOT_CALLED = "(this call was returned, and not made)"
@@ -142,15 +143,18 @@ def _answer(calls: list[dict[str, Any]], message: Message) -> None:
 
 def _outcome(call: Mapping[str, Any]) -> str:
     error = call.get("error")
-    return f"error: {error}" if error else call.get("result") or call["told"]
+    told = f"error: {error}" if error else call["told"]
+    return localized(told) if error else call.get("result") or localized(told)
 
 
 def _html(call: Mapping[str, Any]) -> str:
     said = call.get("said")
     before = f'<div dir="auto">{escape(said)}</div>' if said else ""
-    told = " · ".join(filter(None, [call["told"], seconds(call)]))
+    told = localized(" · ".join(filter(None, [call["told"], seconds(call)])))
     failed = call.get("error")
-    error = f'<div style="color:{_ERROR_COLOR}">{escape(failed)}</div>' if failed else ""
+    error = ""
+    if failed:
+        error = f'<div style="color:{_ERROR_COLOR}">{escape(localized(failed))}</div>'
     result = f"<pre>{escape(call['result'])}</pre>" if call.get("result") else ""
     head = f"<code>{escape(call['name'])}({escape(call['summary'])})</code>"
     return (

@@ -7,6 +7,8 @@ from html import escape
 from typing import Any
 
 from ..formatting import duration
+from ..terminal import width_of
+from ..translation import localized
 
 _LONGEST_ERROR = 200
 _CELL = 'style="text-align:left;text-align:start;vertical-align:top;overflow-wrap:break-word"'
@@ -17,13 +19,17 @@ class Jobs(dict[str, dict[str, Any]]):
 
     def __repr__(self) -> str:
         rows = self._rows()
-        widths = [max((len(row[i]) for row in rows), default=0) for i in range(4)]
+        widths = [max((width_of(row[i]) for row in rows), default=0) for i in range(4)]
         return "\n".join(
-            "  ".join(cell.ljust(widths[i]) for i, cell in enumerate(row)).rstrip() for row in rows
+            "  ".join(
+                f"{cell}{' ' * (widths[i] - width_of(cell))}" for i, cell in enumerate(row)
+            ).rstrip()
+            for row in rows
         )
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th {_CELL}>{name}</th>" for name in ("job", "type", "state", ""))
+        names = map(localized, ("job", "type", "state", ""))
+        head = "".join(f"<th {_CELL}>{name}</th>" for name in names)
         body = "".join(
             f"<tr>{''.join(f'<td {_CELL}>{escape(cell)}</td>' for cell in row)}</tr>"
             for row in self._rows()
@@ -32,7 +38,7 @@ class Jobs(dict[str, dict[str, Any]]):
 
     def _rows(self) -> list[tuple[str, str, str, str]]:
         return [
-            (name, job["type"], state_word(job), " · ".join(more_words(job)))
+            (name, job["type"], localized(state_word(job)), localized(" · ".join(more_words(job))))
             for name, job in self.items()
         ]
 

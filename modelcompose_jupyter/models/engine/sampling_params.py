@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -320,17 +320,19 @@ class _Resolver:
         return (0, min(self.defaults.min_length or 0, longest)) if new is None else (new, 0)
 
     def _warn_without_effect(self) -> None:
-        in_vain = {
-            " without sampling": () if self.sample else _SAMPLING,
-            ": only chats have a template": () if self.is_chat else _OF_CHATS,
-            " without num_beams above 1": _BEAMS if self.beams == 1 else (),
-        }
-        for why, names in in_vain.items():
-            for name in names:
-                if getattr(self.asked, name) is not None and not self._is_greedy(name):
-                    self.warnings.append(f"{name} has no effect{why}")
+        for name in self._in_vain(() if self.sample else _SAMPLING):
+            self.warnings.append(f"{name} has no effect without sampling")
+        for name in self._in_vain(() if self.is_chat else _OF_CHATS):
+            self.warnings.append(f"{name} has no effect: only chats have a template")
+        for name in self._in_vain(_BEAMS if self.beams == 1 else ()):
+            self.warnings.append(f"{name} has no effect without num_beams above 1")
         if self.beams > 1:
             self.warnings.append("with num_beams above 1 the text comes at the end, not in parts")
+
+    def _in_vain(self, names: Iterable[str]) -> list[str]:
+        """Those that are asked for."""
+        asked = (name for name in names if getattr(self.asked, name) is not None)
+        return [name for name in asked if not self._is_greedy(name)]
 
     def _check_sequences(self) -> None:
         if self.beams > 1 and self.sequences > self.beams:

@@ -166,7 +166,7 @@ def a_file(path: Path) -> ModelError:
         what = f"{path} is a GGUF file; an adapter is a folder"
         hint = "Give the folder that save_pretrained() of a peft model wrote."
     elif ending in _FORMATS:
-        what += f". {_FORMATS[ending]} files are not supported"
+        what = f"{what}. {_FORMATS[ending]} files are not supported"
         hint = _TRANSFORMERS
     return ModelError(what, hint=hint, code="not_a_folder")
 
@@ -195,17 +195,17 @@ def _unsupported(words: str) -> ModelError:
 
 
 def _adapter(what: str, read: Callable[[str], Any]) -> ModelError:
-    of, whose, there = "", "its", "the model that it was made for as 'model'"
+    base = None
     with suppress(ComposeError):  # what it is for is only a help
         content = read(_ADAPTER)
         base = content.get("base_model_name_or_path") if isinstance(content, dict) else None
-        if isinstance(base, str) and base:
-            of, whose, there = f" for {base}", "that", f"model: {base}"
-    return ModelError(
-        f"{what} is a LoRA adapter{of}: put it under peft_adapters of {whose} model",
-        hint=f"Write {there}, and this under peft_adapters.",
-        code="not_a_model",
-    )
+    if isinstance(base, str) and base:
+        message = f"{what} is a LoRA adapter for {base}: put it under peft_adapters of that model"
+        hint = f"Write model: {base}, and this under peft_adapters."
+    else:
+        message = f"{what} is a LoRA adapter: put it under peft_adapters of its model"
+        hint = "Write the model that it was made for as 'model', and this under peft_adapters."
+    return ModelError(message, hint=hint, code="not_a_model")
 
 
 def _no_text(words: str) -> ModelError:

@@ -108,7 +108,7 @@ def doubt(name: str, folder: Path) -> ModelError | None:
     if not name.startswith(_BUNDLED) and not source.is_folder(name):
         if name not in source.bundled():
             return None
-        hint = f"Write {_BUNDLED}{name} for the model that ships."
+        hint = f"Write bundled:{name} for the model that ships."
         return ModelError(f"'{name}' is a repository of the Hub here", hint=hint)
     path = str(folder / name) if name.startswith(".") else name
     try:

@@ -92,10 +92,15 @@ def _is_tiktoken(path: Path) -> bool:
 def not_installed(what: str, projects: Iterable[str], otherwise: str = "") -> ModelError:
     """The error for libraries that something needs; ``otherwise`` is what else can be done."""
     listed = list(projects)
-    library, are = ("libraries", "are") if len(listed) > 1 else ("library", "is")
+    names = " and ".join(listed)
+    if len(listed) > 1:
+        message = f"{what} needs the libraries {names}, which are not installed"
+    else:
+        message = f"{what} needs the library {names}, which is not installed"
+    install = f"Run: pip install {' '.join(listed)}"
     return ModelError(
-        f"{what} needs the {library} {' and '.join(listed)}, which {are} not installed",
-        hint=f"Run: pip install {' '.join(listed)}{otherwise}",
+        message,
+        hint=f"{install}. Or: {otherwise}" if otherwise else install,
         code="not_installed",
     )
 

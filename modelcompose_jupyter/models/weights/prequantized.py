@@ -67,12 +67,11 @@ def check_prequantized(
             hint=_UNQUANTISED,
             code="unsupported_format",
         )
-    not_in_c = f" and does not run in C ({reason})" if reason else ""
-    what = f"{source} is quantised with {method}{not_in_c}, which"
-    otherwise = f". Or {_UNQUANTISED[0].lower()}{_UNQUANTISED[1:]}"
+    not_in_c = f", which does not run in C ({reason})," if reason else ""
+    what = f"the quantisation of {source} with {method}{not_in_c}"
     if lacking := optional_libraries.lacking(_LIBRARIES.get(method, ())):
-        raise optional_libraries.not_installed(what, lacking, otherwise)
-    _check_environment(what, method, settings, device, otherwise)
+        raise optional_libraries.not_installed(what, lacking, _UNQUANTISED)
+    _check_environment(what, method, settings, device)
     if spec.quantization is not None:
         raise ModelError(
             f"{source} is quantised already ({method}), so it cannot be by quantization:"
@@ -83,7 +82,7 @@ def check_prequantized(
     return method
 
 
-def _check_environment(what: str, method: str, settings: Any, device: str, otherwise: str) -> None:
+def _check_environment(what: str, method: str, settings: Any, device: str) -> None:
     """Ask transformers, which knows of further libraries, versions and devices."""
     import torch
     import transformers
@@ -92,8 +91,8 @@ def _check_environment(what: str, method: str, settings: Any, device: str, other
     known = {str(name) for name in AUTO_QUANTIZATION_CONFIG_MAPPING}
     if not known & {method, f"{method}_4bit"}:
         raise ModelError(
-            f"{what} transformers {transformers.__version__} does not know",
-            hint=f"Run: pip install --upgrade transformers{otherwise}",
+            f"transformers {transformers.__version__} does not know {what}",
+            hint=f"Run: pip install --upgrade transformers. Or: {_UNQUANTISED}",
             code="unsupported_format",
         )
     try:
@@ -102,11 +101,11 @@ def _check_environment(what: str, method: str, settings: Any, device: str, other
     except Exception as error:
         found = optional_libraries.missing(error)
         if lacking := optional_libraries.lacking(found):
-            raise optional_libraries.not_installed(what, lacking, otherwise) from None
+            raise optional_libraries.not_installed(what, lacking, _UNQUANTISED) from None
         if found:
             raise ModelError(
                 f"{what} needs another version of {found[0]} than is installed",
-                hint=f"Run: pip install --upgrade {found[0]}{otherwise}",
+                hint=f"Run: pip install --upgrade {found[0]}. Or: {_UNQUANTISED}",
                 code="not_installed",
             ) from None
         if device == "cpu" and re.search(r"\b(GPU|CUDA|XPU|MPS|compute capability)\b", str(error)):
