@@ -27,8 +27,8 @@ _LEFT_OUT = {
     "models/native/build.py",
     "models/tokenization/tool_calls.py",
     "models/tokenization/tool_prompt.py",
-    "models/tokenization/tokenizer_limits.py",
     "models/tokenization/thinking.py",
+    "models/tokenization/tokenizer_limits.py",
     "models/weights/tokenizer_snapshot.py",
     "redaction.py",
     "server/logs.py",
@@ -36,7 +36,6 @@ _LEFT_OUT = {
     "server/openapi.py",
     "server/openai_schemas.py",
     "server/schemas.py",
-    "server/serving_kernel.py",
     "tools/docstrings.py",
     "tools/user_traceback.py",
     "translation.py",
@@ -191,7 +190,7 @@ _NOT_WORDS = (
     r"^ *-H ",
     r"^curl ",
     r"^python -m ",
-    r"^from [\w.]+ import ",
+    r"^from \S+ import ",
     r"^pip install",
     r"^%compose \{0\}",
     r"charset=",
@@ -274,7 +273,13 @@ class _Named(ast.NodeTransformer):
     """Puts conditional strings in place of the names that a function gives them for an f-string of
     its own, so that messages are whole."""
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:  # noqa: N802
+        return self.generic_visit(self._whole(node))
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:  # noqa: N802
+        return self.generic_visit(self._whole(node))
+
+    def _whole(self, node: ast.AST) -> ast.AST:
         inner = [each for each in ast.walk(node) if isinstance(each, ast.Name)]
         stored = [each.id for each in inner if isinstance(each.ctx, ast.Store)]
         loaded = [each.id for each in inner if isinstance(each.ctx, ast.Load)]
@@ -303,9 +308,7 @@ class _Named(ast.NodeTransformer):
                 each.value = values.get(each.value.id, each.value)
         for assigned in whole.values():
             assigned.value = ast.copy_location(ast.Constant(""), assigned)
-        return self.generic_visit(node)
-
-    visit_AsyncFunctionDef = visit_FunctionDef
+        return node
 
 
 def _strings(tree: ast.AST, skipped: set[str]) -> Iterator[ast.expr]:

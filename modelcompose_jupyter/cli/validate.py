@@ -17,8 +17,6 @@ def validate(document: str | None, file: str | None) -> None:
     for warning in checked.warnings:
         say(f"warning: {warning}")
     components, workflows = len(checked.components), len(checked.workflows)
-    counts = (
-        f"{components} component{'' if components == 1 else 's'}",
-        f"{workflows} workflow{'' if workflows == 1 else 's'}",
-    )
-    say(f"{path} is valid: {', '.join(counts)}")
+    has = "1 component" if components == 1 else f"{components} components"
+    offers = "1 workflow" if workflows == 1 else f"{workflows} workflows"
+    say(f"{path} is valid: {has}, {offers}")

@@ -19,7 +19,9 @@ def plain_text(
     is_chain = set(links) == set(itertools.pairwise(order)) and set(links.values()) <= {WAITS}
     if is_chain and not any(node.marks for node in nodes) and columns(line) <= LINE:
         return line
-    told = [word + _more(nodes, links, place, say) for place, word in zip(order, words, strict=True)]
+    told = [
+        word + _more(nodes, links, place, say) for place, word in zip(order, words, strict=True)
+    ]
     first, *jobs, last = told
     return "\n".join([first, *(f"  {job}" for job in jobs), last])
 

@@ -262,13 +262,9 @@ def _difference(path: str | os.PathLike[str], what: str, found: Any, value: Any)
             " others"
         )
     if what == "seed":
-        return (
-            f"{path} holds results of another job: its seed is {found}, and {value} is asked for"
-        )
+        return f"{path} holds results of another job: its seed is {found}, and {value} is asked for"
     if what == "kind":
-        return (
-            f"{path} holds results of another job: its kind is {found}, and {value} is asked for"
-        )
+        return f"{path} holds results of another job: its kind is {found}, and {value} is asked for"
     return f"{path} holds results of another job"
 
 

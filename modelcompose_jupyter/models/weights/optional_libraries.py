@@ -97,10 +97,10 @@ def not_installed(what: str, projects: Iterable[str], otherwise: str = "") -> Mo
         message = f"{what} needs the libraries {names}, which are not installed"
     else:
         message = f"{what} needs the library {names}, which is not installed"
-    install = f"Run: pip install {' '.join(listed)}"
+    instead = f". Or: {otherwise}" if otherwise else ""
     return ModelError(
         message,
-        hint=f"{install}. Or: {otherwise}" if otherwise else install,
+        hint=f"Run: pip install {' '.join(listed)}{instead}",
         code="not_installed",
     )
 
