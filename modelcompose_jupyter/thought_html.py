@@ -15,10 +15,8 @@ def thought_label(tokens: int) -> str:
 def folded(html: str, tokens: int) -> str:
     """A thought, given as HTML that is safe to show, which has so many tokens; 0 where nobody
     knows."""
-    return (
-        f'<details class="modelcompose-thought"><summary>{localized(thought_label(tokens))}</summary>'
-        f"{html}</details>"
-    )
+    label = localized(thought_label(tokens))
+    return f'<details class="modelcompose-thought"><summary>{label}</summary>{html}</details>'
 
 
 def thought_html(thought: str, tokens: int) -> str:

@@ -94,8 +94,9 @@ _reader: ContextVar[str] = ContextVar("reader", default="")
 
 @contextmanager
 def speaking(language: str) -> Iterator[None]:
-    """What is `localized` meanwhile is in a reader's language; in the environment's if empty."""
-    before = _reader.set(language)
+    """What is `localized` meanwhile is in a reader's language, a tag; in the environment's if that
+    is empty."""
+    before = _reader.set(language and preferred(language))
     try:
         yield
     finally:

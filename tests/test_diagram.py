@@ -248,10 +248,34 @@ def test_what_is_cut_is_in_a_tooltip() -> None:
     assert "가" * 13 + "…" in texts(shown.svg)
 
 
+def test_its_words_are_in_a_language_and_the_document_s_stay() -> None:
+    jobs = [
+        job("done", timeout=3),
+        {
+            "id": "which",
+            "type": "switch",
+            "input": "${jobs.done.output}",
+            "cases": [{"value": "failed", "then": "Input"}],
+            "otherwise": "other",
+        },
+        job("Input", on_error={"to": "other"}),
+        job("other", repeat_count=2),
+    ]
+    shown = drawn(jobs).in_language("ko-KR")
+    assert shown.in_language("ko") is shown.in_language("") is shown
+    assert texts(shown.svg)[:2] == ["failed", "그 밖에"]
+    for word in ("입력", "최대 3초", "오류 시", "Input", "done", "출력"):
+        assert word in texts(shown.svg)
+    assert shown.text.startswith("입력(prompt)\n")
+    assert "  Input  조건: which: failed" in shown.text
+    states = {"done": {"type": "component", "state": "completed", "seconds": 2.0}}
+    assert "완료 · 2.0초" in texts(shown.of_run(states))
+
+
 def test_many_names_are_counted() -> None:
     node = Node("input", "Input", tuple(f"name{number}" for number in range(40)))
     shown = Diagram((node, Node("output", "Output", ())), {(0, 1): Link("waits")})
-    assert texts(shown.svg) == ["Input", *(f"name{n}" for n in range(5)), "… 35 more", "Output"]
+    assert texts(shown.svg) == ["Input", *(f"name{n}" for n in range(5)), "… +35", "Output"]
 
 
 def test_the_picture_can_be_heard_and_scales() -> None:

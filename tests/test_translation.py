@@ -115,7 +115,7 @@ def test_a_message_of_another_process_is_translated() -> None:
         ("unknown type 'txt' in ${input.prompt as txt}",
          "알 수 없는 타입 'txt', 위치: ${input.prompt as txt}"),
         ("'n' must be at least 0, and it is -1", "'n'은 0 이상이어야 하는데 -1입니다"),
-        ("'a' is given twice, first on line 3", "'a'를 두 번 썼습니다, 처음은 3번째 줄"),
+        ("'a' is given twice, first on line 3", "'a'를 두 번 썼고, 처음은 3번째 줄에 있습니다"),
         ("KeyboardInterrupt: run a1 was stopped after 30 tokens",
          "KeyboardInterrupt: 실행 a1 중지됨 (토큰 30개 뒤)"),
         ("the end of the story", "the end of the story"),

@@ -273,10 +273,10 @@ class _Named(ast.NodeTransformer):
     """Puts conditional strings in place of the names that a function gives them for an f-string of
     its own, so that messages are whole."""
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:  # noqa: N802
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         return self.generic_visit(self._whole(node))
 
-    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:  # noqa: N802
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
         return self.generic_visit(self._whole(node))
 
     def _whole(self, node: ast.AST) -> ast.AST:

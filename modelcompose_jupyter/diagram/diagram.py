@@ -9,7 +9,7 @@ from graphlib import TopologicalSorter
 from typing import Any
 
 from ..document import Document, Workflow
-from ..translation import ENGLISH, reader_language, translated
+from ..translation import ENGLISH, preferred, reader_language, translated
 from .graph import Edge, Link, Node, graph
 from .layout import Layout
 from .mermaid import mermaid
@@ -50,10 +50,11 @@ class Diagram:
     _again: Callable[..., Diagram] | None = field(default=None, compare=False)
 
     def in_language(self, language: str) -> Diagram:
-        """The same in another language; this one where none is named."""
-        if self._again is None or language in ("", self.language):
+        """The same in another language, a tag; this one where none is named."""
+        wanted = preferred(language) if language else self.language
+        if self._again is None or wanted == self.language:
             return self
-        return self._again(language=language)
+        return self._again(language=wanted)
 
     @property
     def edges(self) -> tuple[Edge, ...]:

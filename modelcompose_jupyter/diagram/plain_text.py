@@ -19,9 +19,8 @@ def plain_text(
     is_chain = set(links) == set(itertools.pairwise(order)) and set(links.values()) <= {WAITS}
     if is_chain and not any(node.marks for node in nodes) and columns(line) <= LINE:
         return line
-    told = [
-        word + _more(nodes, links, place, say) for place, word in zip(order, words, strict=True)
-    ]
+    places = zip(order, words, strict=True)
+    told = [word + _more(nodes, links, place, say) for place, word in places]
     first, *jobs, last = told
     return "\n".join([first, *(f"  {job}" for job in jobs), last])
 
@@ -32,7 +31,7 @@ def _words(nodes: Sequence[Node]) -> Iterator[str]:
     for node in nodes:
         details = [cut(each, WORD) for each in node.details]
         if node.kind != "job":
-            yield f"{node.kind}({', '.join(details)})"
+            yield f"{node.label.lower()}({', '.join(details)})"
             continue
         label, *others = (cut(each, WORD) for each in node.heading)
         if node.type == "component":

@@ -111,7 +111,7 @@ class RunView(SpeakingWidget):
     parting = traitlets.List().tag(sync=True)
     # The diagram is drawn once in a language; how its jobs are comes as the texts do.
     picture = traitlets.Unicode("").tag(
-        sync=True, to_json=lambda _, view: view._picture(), is_words=True
+        sync=True, to_json=lambda picture, view: view._drawn(picture), is_words=True
     )
     steps = traitlets.Dict().tag(
         sync=True, to_json=lambda _, view: view._all_steps(), is_words=True
@@ -165,7 +165,8 @@ class RunView(SpeakingWidget):
         self._changes = _Changes(None)
         self._token_changes = TokenChanges(None)
         is_markdown = bool(outputs) and all(each.type.name == "markdown" for each in outputs)
-        super().__init__(is_chat=is_chat, is_markdown=is_markdown, keep_as=keep_as)
+        picture = "" if diagram is None else diagram.of_run({})
+        super().__init__(is_chat=is_chat, is_markdown=is_markdown, keep_as=keep_as, picture=picture)
         self.on_msg(self._received)
 
     def show(self, run: Run) -> None:
@@ -213,9 +214,10 @@ class RunView(SpeakingWidget):
     def _texts(self) -> list[str]:
         return list(self.run.streams.values()) if self.run is not None else []
 
-    def _picture(self) -> str:
-        diagram = self._diagram
-        return "" if diagram is None else diagram.in_language(self.language).of_run({})
+    def _drawn(self, picture: str) -> str:
+        """The picture of the jobs in the browser's language."""
+        diagram = self._diagram and self._diagram.in_language(self.language)
+        return picture if diagram is None or diagram is self._diagram else diagram.of_run({})
 
     def _all_thoughts(self) -> list[list[Any]]:
         if self.run is None:

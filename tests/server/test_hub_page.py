@@ -162,6 +162,35 @@ def test_a_user_sees_what_is_served_and_their_own_runs(visit: Visit, service: Se
     assert "<h2>Users</h2>" not in page
 
 
+def test_the_page_is_in_the_language_that_the_browser_asks_for(
+    visit: Visit, service: Server, hub: HubApi
+) -> None:
+    tia = visit("Stop", admin=True)
+    tia.headers["Accept-Language"] = "ko-KR,ko;q=0.9,en;q=0.8"
+    with Client(service, token_of(tia)) as client:
+        client.run("a")
+    page = shown(tia)
+    assert '<html lang="ko">' in page
+    assert "<p>이 JupyterHub의 서비스입니다. 로그인한 사용자: <b>Stop</b></p>" in page
+    assert "<h2>모든 사용자의 실행</h2>" in page
+    assert "<td>Stop</td><td>Story</td>" in page, "names stay"
+    assert '<span data-state="completed">완료</span>' in page
+    assert '<a href="/hub/token">Token</a>' in page
+    english = set(
+        re.findall(
+            r"[A-Za-z]+ [a-z]+ [a-z]+",
+            re.sub(r"<(pre|style|script).*?</\1>|<[^>]*>", "", page, flags=re.S),
+        )
+    )
+    assert english == set()
+    hub.close()
+    tia.cookies.set("jupyterhub-session-id", "another")
+    answer = tia.get(PAGE)
+    assert answer.status_code == 503
+    assert "<h1>JupyterHub가 응답하지 않습니다</h1>" in answer.text
+    assert "페이지로 돌아가기" in answer.text
+
+
 def test_an_admin_sees_who_runs_what_and_stops_it(
     visit: Visit, service: Server, models: ScriptedModels
 ) -> None:

@@ -74,6 +74,31 @@ def test_what_is_wrong_too(panel: Panel) -> None:
     assert panel._view.get_state()["error"] == "패널이 닫혀 있습니다"
 
 
+def test_what_a_notebook_keeps_is_in_that_language(panel: Panel) -> None:
+    panel.inputs["prompt"].value = "Stop"
+    run = panel.submit()
+    run.wait(60)
+    panel._view.language = "ko-KR"
+    for shown in panel._bundle(run)[0].values():
+        assert "[완료 · 토큰 " in shown
+        assert "Finished" not in shown
+        assert "Stop" in shown
+
+
+def test_jobs_are_drawn_in_that_language(host: LocalHost) -> None:
+    component = "{type: model, task: text-generation, model: scripted, text: '${input.prompt}'}"
+    jobs = "[{id: Stop, retry: 2}, {id: done, type: delay, duration: 1, depends_on: Stop}]"
+    panel = load(f"{{component: {component}, workflow: {{jobs: {jobs}}}}}", host=host).panel()
+    english = panel._view.get_state()["picture"]
+    panel._view.language = "ko-KR"
+    korean = panel._view.get_state()["picture"]
+    assert "up to 2 attempts" in english
+    assert "최대 2회 시도" in korean
+    assert all(f">{name}<" in korean for name in ("입력", "Stop", "1초 동안", "출력"))
+    panel._view.language = "en-GB"
+    assert panel._view.get_state()["picture"] == english
+
+
 def _tree(root: Any) -> list[Any]:
     found = [root] if isinstance(root, ipywidgets.DOMWidget) else []
     return found + [each for child in getattr(root, "children", ()) for each in _tree(child)]
