@@ -99,8 +99,10 @@ def said() -> Iterator[Message]:
 
 def _titles(schema: dict) -> Iterator[str]:
     """What the extension's settings are called, and what is said of them and of its templates."""
-    for each in (schema, *schema["properties"].values()):
-        yield from (each["title"], each["description"])
+    todo = [schema]
+    for each in todo:
+        yield from (each[key] for key in ("title", "description") if key in each)
+        todo += [*each.get("properties", {}).values(), *filter(None, [each.get("items")])]
     for each in schema["properties"]["templates"]["default"]:
         yield from (each["name"], each["description"])
 

@@ -174,6 +174,7 @@ _INPUTS = (
 _SENTENCE = re.compile(r"[A-Za-z}][,;:'’]? ['“(]?[A-Za-z{]")
 _WORD = re.compile(r"\b[A-Za-z][a-z]+\b")
 _LABEL = re.compile(r"[A-Z][a-z]+…?")
+_FORMAT = re.compile(r"(?<![${\\])\{([a-z_]*)\}(?!\})")
 _NOT_WORDS = (
     r"^\s*<",
     r"<(div|p)>",
@@ -379,9 +380,14 @@ def _is_string(node: ast.expr) -> bool:
 def _cases(node: ast.expr) -> list[list[_Part]]:
     """What an expression may come to, as parts of text and placeholders."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return [[node.value]]
+        return [_parts(node.value)]
     if isinstance(node, ast.JoinedStr):
-        return _joined([_cases(each) for each in node.values])
+        return _joined(
+            [
+                [[str(each.value)]] if isinstance(each, ast.Constant) else _cases(each)
+                for each in node.values
+            ]
+        )
     if isinstance(node, ast.FormattedValue):
         return _cases(node.value) if _is_string(node.value) else [[_Hole(ast.unparse(node.value))]]
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
@@ -391,6 +397,18 @@ def _cases(node: ast.expr) -> list[list[_Part]]:
             return [[count]]
         return [*_cases(node.body), *_cases(node.orelse)]
     return [[_Hole(ast.unparse(node))]]
+
+
+def _parts(text: str) -> list[_Part]:
+    """The parts of what ``format`` is called of: ``{}`` and ``{name}`` are placeholders."""
+    pieces: list[_Part] = list(_FORMAT.split(text))
+    if len(pieces) == 1:
+        return [text]
+    return [
+        _Hole(str(each)) if index % 2 else each
+        for index, each in enumerate(pieces)
+        if each or index % 2
+    ]
 
 
 def _joined(each: list[list[list[_Part]]]) -> list[list[_Part]]:

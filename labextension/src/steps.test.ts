@@ -59,6 +59,15 @@ describe('the diagram', () => {
     expect(query(el, '.modelcompose-steps summary small').textContent).toBe('1 of 2 done');
   });
 
+  it('is drawn anew in the language that the kernel has heard', async () => {
+    const { model, el } = opened({ picture, state: 'running' });
+    model.hear({ type: 'steps', nodes: { 1: done } });
+    await model.set({ picture: picture.replaceAll('loop', '반복') });
+    expect(el.querySelectorAll('.modelcompose-steps')).toHaveLength(1);
+    expect(drawn(el, 1).textContent).toContain('반복');
+    expect(drawn(el, 1).dataset.state).toBe('completed');
+  });
+
   it('counts the seconds by itself', () => {
     const { model, el } = opened({ picture, state: 'running' });
     model.hear({ type: 'steps', nodes: { 2: { ...running, elapsed: 4.5 } } });

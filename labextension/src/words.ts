@@ -12,12 +12,16 @@ export function speak(translator: ITranslator | null): void {
 }
 
 /** What settings are called and said to do: JupyterLab itself translates those of its own alone. */
-export function label(schema: ISettingRegistry.ISchema): void {
-  for (const each of [schema, ...Object.values(schema.properties ?? {})]) {
-    each.title = each.title && trans.__(each.title);
-    each.description = each.description && trans.__(each.description);
+export function label(schema: ISettingRegistry.IProperty): void {
+  schema.title = schema.title && trans.__(schema.title);
+  schema.description = schema.description && trans.__(schema.description);
+  const { properties, items } = schema as { properties?: Parts; items?: ISettingRegistry.IProperty };
+  for (const each of [...Object.values(properties ?? {}), ...(items ? [items] : [])]) {
+    label(each);
   }
 }
+
+type Parts = Record<string, ISettingRegistry.IProperty>;
 
 /** The language of the page, for whoever answers. */
 export function language(): string {

@@ -436,7 +436,7 @@ class _Changes:
         """A heading for each text; none for a reply that is nothing but calls of tools."""
         empty = {key for key, each in self._streams.items() if each.is_only_calls}
         shown = [key for key in self._streams if key not in empty]
-        third = "reply " if self._calls else "prompt "
+        third = "reply {}" if self._calls else "prompt {}"
         of = dict(zip(shown, headings(shown, self.steps.types, third), strict=True))
         return [of.get(key, "") for key in self._streams]
 
@@ -557,7 +557,7 @@ def _units(text: str) -> int:
 
 
 def headings(
-    streams: Sequence[tuple[Any, ...]], types: Mapping[str, str], third: str = "prompt "
+    streams: Sequence[tuple[Any, ...]], types: Mapping[str, str], third: str = "prompt {}"
 ) -> list[str]:
     """A heading for each text, of jobs of these types: what tells it from others, in a table from
     those of its row."""
@@ -573,12 +573,12 @@ def headings(
     return found
 
 
-_COUNTED_AS = {"loop": "round ", "accumulate": "round ", "for-each": "item "}
+_COUNTED_AS = {"loop": "round {}", "accumulate": "round {}", "for-each": "item {}"}
 
 
 def labels(
     streams: Sequence[tuple[Any, ...]],
-    third: str = "prompt ",
+    third: str = "prompt {}",
     types: Mapping[str, str] | None = None,
 ) -> list[str]:
     """A heading for each text: what of job, repeat, prompt (or what is counted ``third``) and
@@ -592,9 +592,9 @@ def labels(
     }
     found = []
     for job, *numbers in streams:
-        words = (_COUNTED_AS.get((types or {}).get(job, ""), "repeat "), third, "text ")
+        words = (_COUNTED_AS.get((types or {}).get(job, ""), "repeat {}"), third, "text {}")
         told = zip(words, numbers, varies[job][1:], strict=True)
         parts = [job] if len(of_job) > 1 and job else []
-        parts += [f"{word}{number + 1}" for word, number, is_told in told if is_told]
+        parts += [word.format(number + 1) for word, number, is_told in told if is_told]
         found.append(" · ".join(parts))
     return found

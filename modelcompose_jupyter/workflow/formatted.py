@@ -89,7 +89,7 @@ def _value(
         message = message.format(tokens=result.parameters["max_output_length"])
         how = _HOW.get(format.kind, "")
         if format.kind == "json_schema" and where is None:  # a call's own, which may be of a type
-            how += ", in a type by Field(max_length=…)"
+            how = f"{how}, in a type by Field(max_length=…)"
         hint = hint and hint.format(how=how)
         raise ComposeError(message, hint=hint, code="format_cut", where=where, text=text)
     try:
