@@ -746,7 +746,7 @@ class Workflow:
             f"<tr><td {left}><code>{escape(each.name)}</code></td>"
             f"<td {left}>{escape(str(each.type))}</td>"
             f"<td {left}>{escape(_default(each))}</td>"
-            f"<td {left}>{escape(each.help or '')}</td></tr>"
+            f"<td {left}>{escape(localized(each.help or ''))}</td></tr>"
             for each in self.signature.inputs
         )
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"

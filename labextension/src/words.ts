@@ -15,7 +15,10 @@ export function speak(translator: ITranslator | null): void {
 export function label(schema: ISettingRegistry.IProperty): void {
   schema.title = schema.title && trans.__(schema.title);
   schema.description = schema.description && trans.__(schema.description);
-  const { properties, items } = schema as { properties?: Parts; items?: ISettingRegistry.IProperty };
+  const { properties, items } = schema as {
+    properties?: Parts;
+    items?: ISettingRegistry.IProperty;
+  };
   for (const each of [...Object.values(properties ?? {}), ...(items ? [items] : [])]) {
     label(each);
   }

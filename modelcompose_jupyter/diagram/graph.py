@@ -211,7 +211,7 @@ class _Describer:
                     else:
                         yield say("for {0}", self._brief(duration))
                 elif time is not None:
-                    yield say("until {0}", self._brief(time))
+                    yield say("waits until {0}", self._brief(time))
         if job.do is not None:
             yield f"do: {self._inner(job.do)}"
 

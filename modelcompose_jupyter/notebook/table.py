@@ -10,6 +10,7 @@ from ..formatting import duration, size
 from ..models import MemoryUse, ModelInfo
 from ..progress import ending
 from ..table import Table, one_line_each
+from ..translation import localized
 from ..workflow import Run
 
 _DEFAULTS: Mapping[str, Any] = {
@@ -63,10 +64,10 @@ def _compared(given: Sequence[Mapping[str, Any]]) -> tuple[dict[str, list[Any]],
 def _outcome(run: Run) -> list[object]:
     timings, tokens = run.timings, run.usage.get("generated")
     return [
-        ending(run),
+        localized(ending(run)),
         "" if tokens is None else tokens,
         f"{timings['tokens_per_second']:.1f}" if "tokens_per_second" in timings else "",
-        duration(timings["total"]) if "total" in timings else "",
+        localized(duration(timings["total"])) if "total" in timings else "",
     ]
 
 

@@ -10,11 +10,12 @@ from IPython.display import display
 
 from ..comparing.grid_runs import GridRuns
 from ..errors import ComposeError
+from ..translation import speaking
 from .comms import close_all, pin_subshell
 from .grid_table import bundle
 from .grid_view import GridView
 from .panel import Panel
-from .static_output import StaticOutput
+from .static_output import Bundle, StaticOutput
 
 
 class GridPanel(ipywidgets.VBox):
@@ -23,7 +24,7 @@ class GridPanel(ipywidgets.VBox):
     def __init__(self, grid: GridRuns) -> None:
         self._grid = grid
         self._panel: Panel | None = None
-        self._saved = StaticOutput[GridRuns](bundle)
+        self._saved = StaticOutput[GridRuns](self._bundle)
         self._view = GridView(on_message=self._received, on_updated=self._grid_shown)
         self._frame = ipywidgets.VBox([self._view])
         self._frame.add_class("modelcompose-panel")
@@ -31,6 +32,11 @@ class GridPanel(ipywidgets.VBox):
         self.add_class("modelcompose-grid-box")
         pin_subshell(self)
         self._view.show(grid)
+
+    def _bundle(self, grid: GridRuns) -> Bundle:
+        """What a notebook keeps of it, in the language that the browser has said."""
+        with speaking(self._view.language):
+            return bundle(grid)
 
     def show(self) -> None:
         """Put it into the cell that runs."""

@@ -15,6 +15,7 @@ from ..formatting import duration
 from ..path_redaction import public
 from ..progress import brief
 from ..table import READABLE
+from ..translation import localized
 from ..workflow import METADATA_KEY, State
 from .form import label_of, label_of_name
 from .outputs import preformatted, said
@@ -120,7 +121,8 @@ def pieces_of(grid: GridRuns, index: int) -> list[list[str]]:
 
 def bundle(grid: GridRuns) -> Bundle:
     """A grid as a MIME bundle, with the records of its runs as the metadata."""
-    notes = list(filter(None, [caption(grid), summary(grid) if grid.done else grid.progress]))
+    said = [caption(grid), summary(grid) if grid.done else grid.progress]
+    notes = [localized(each) for each in said if each]
     plain = "\n\n".join([*map(_plain, _labelled(grid)), *(f"[{note}]" for note in notes)])
     html = _html(grid) + "".join(f"<div><small>{escape(note)}</small></div>" for note in notes)
     data = {"text/plain": plain, "text/html": f'<div class="modelcompose-saved">{html}</div>'}
@@ -136,16 +138,17 @@ def _labelled(grid: GridRuns) -> Iterator[tuple[str, Cell]]:
 
 def _plain(labelled: tuple[str, Cell]) -> str:
     label, cell = labelled
-    said = filter(None, [text_of(cell), error_of(cell), f"[{foot_of(cell)}]"])
+    foot = f"[{localized(foot_of(cell))}]"
+    said = filter(None, [text_of(cell), localized(error_of(cell)), foot])
     return "\n".join([f"{label}:", *said])
 
 
 def _html(grid: GridRuns) -> str:
     shown = heads(grid)
-    top = [f"<th {_STYLE}>{escape(name)}</th>" for name in shown["corner"]]
-    top += [
-        f"<th {_STYLE}>{escape(f'{name} {label}'.strip())}</th>" for name, label in shown["columns"]
-    ]
+    names = map(localized, shown["corner"])
+    top = [f"<th {_STYLE}>{escape(name)}</th>" for name in names]
+    for name, label in shown["columns"]:
+        top.append(f"<th {_STYLE}>{escape(f'{localized(name)} {label}'.strip())}</th>")
     rows = []
     for row, labels in enumerate(shown["rows"]):
         cells = [f'<th rowspan="{span}" {_STYLE}>{escape(label)}</th>' for label, span in labels]
@@ -161,9 +164,9 @@ def _cell(grid: GridRuns, index: int) -> str:
         escape(piece) if kind == "same" else f"{_MARK}{escape(piece)}</span>"
         for kind, piece in pieces_of(grid, index)
     )
-    error = error_of(cell)
+    error = localized(error_of(cell))
     return (
         f'<div style="white-space:pre-wrap">{text}</div>'
         + (preformatted(error) if error else "")
-        + f"<small>{escape(foot_of(cell))}</small>"
+        + f"<small>{escape(localized(foot_of(cell)))}</small>"
     )
