@@ -269,7 +269,7 @@ def test_its_words_are_in_a_language_and_the_document_s_stay() -> None:
     assert shown.text.startswith("입력(prompt)\n")
     assert "  Input  조건: which: failed" in shown.text
     states = {"done": {"type": "component", "state": "completed", "seconds": 2.0}}
-    assert "완료 · 2.0초" in texts(shown.of_run(states))
+    assert ">완료 · 2.0초<" in shown.of_run(states)
 
 
 def test_many_names_are_counted() -> None:
