@@ -11,13 +11,15 @@ from standins.pages import ROOT, page
 from modelcompose_jupyter import DocumentError
 from modelcompose_jupyter.document import load_document
 
-TUTORIAL = page("docs/tutorial.md")
+TUTORIALS = [page("docs/tutorial.md"), page("docs/ko/tutorial.md")]
+each_tutorial = pytest.mark.parametrize("tutorial", TUTORIALS, ids=["en", "ko"])
 
 
-def test_each_cell_runs_and_gives_what_it_says(kernel_in: KernelIn) -> None:
+@each_tutorial
+def test_each_cell_runs_and_gives_what_it_says(tutorial: str, kernel_in: KernelIn) -> None:
     shell = kernel_in(ROOT)
     cells = re.findall(
-        r"^```(?:ipython|yaml|python)\n(.*?)^```(?:\n\n```text\n(.*?)^```)?", TUTORIAL, re.M | re.S
+        r"^```(?:ipython|yaml|python)\n(.*?)^```(?:\n\n```text\n(.*?)^```)?", tutorial, re.M | re.S
     )
     told = 0
     for code, output in cells:
@@ -29,17 +31,19 @@ def test_each_cell_runs_and_gives_what_it_says(kernel_in: KernelIn) -> None:
     assert told == 5
 
 
-def test_the_mistake_is_told_as_it_says() -> None:
-    (document,) = re.findall(r"^```yaml\n(%%compose story\n.*?)^```", TUTORIAL, re.M | re.S)[:1]
-    (message,) = re.findall(r"^```text\n(cell:.*?)\n```", TUTORIAL, re.M | re.S)
+@each_tutorial
+def test_the_mistake_is_told_as_it_says(tutorial: str) -> None:
+    (document,) = re.findall(r"^```yaml\n(%%compose story\n.*?)^```", tutorial, re.M | re.S)[:1]
+    (message,) = re.findall(r"^```text\n(cell:.*?)\n```", tutorial, re.M | re.S)
     wrong = "\n" + document.partition("\n")[2].replace("prompt as text", "promt as txet")
     with pytest.raises(DocumentError) as caught:
         load_document(wrong, name="cell")
     assert str(caught.value) == message
 
 
-def test_the_models_of_ones_own_are_names_that_a_document_may_have() -> None:
-    (lines,) = re.findall(r"^```text\n(  model: .*?)^```", TUTORIAL, re.M | re.S)
+@each_tutorial
+def test_the_models_of_ones_own_are_names_that_a_document_may_have(tutorial: str) -> None:
+    (lines,) = re.findall(r"^```text\n(  model: .*?)^```", tutorial, re.M | re.S)
     for line in lines.splitlines():
         document = f"component:\n  type: model\n  task: text-generation\n{line}\n  text: a\n"
         assert load_document(document, environ={}).workflows
