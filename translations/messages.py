@@ -62,8 +62,8 @@ _CLICK = (
     "Invalid value for {param_hint}: {message}",
     "{name} {filename!r} does not exist.",
     "{value!r} is not a valid {number_type}.",
+    "{value} is not in the range {range}.",
     "Option {name!r} does not take a value.",
-    "Option {name!r} requires an argument.",
     "file",
     "directory",
     "path",
@@ -74,6 +74,8 @@ _CLICK = (
 _CLICK_COUNTS = {
     "Did you mean {possibility}?": "(Did you mean one of: {possibilities}?)",
     "Got unexpected extra argument ({args})": "Got unexpected extra arguments ({args})",
+    "Option {name!r} requires an argument.": "Option {name!r} requires {nargs} arguments.",
+    "{value!r} is not {choice}.": "{value!r} is not one of {choices}.",
 }
 
 

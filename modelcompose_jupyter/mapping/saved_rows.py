@@ -9,6 +9,7 @@ from typing import Any, overload
 
 from ..errors import ComposeError
 from ..table import data_frame
+from ..translation import localized
 from .job_folder import JobFolder
 from .outputs import ROWS_SHOWN, RowOutputs
 from .parts import Line
@@ -77,15 +78,11 @@ class SavedRows(Sequence[Any]):
         return data_frame([_record(each) for each in self])
 
     def __repr__(self) -> str:
-        return f"{self._counted} in {self.path}"
+        return f"{len(self):,} row{'' if len(self) == 1 else 's'} in {self.path}"
 
     def _repr_html_(self) -> str:
         shown = RowOutputs(self[:ROWS_SHOWN], self.inputs(ROWS_SHOWN))
-        return f"{shown._repr_html_()}<p>{self._counted} in <code>{escape(self.path)}</code></p>"
-
-    @property
-    def _counted(self) -> str:
-        return f"{len(self):,} {'row' if len(self) == 1 else 'rows'}"
+        return f"{shown._repr_html_()}<p>{escape(localized(repr(self)))}</p>"
 
 
 def _output(line: Line) -> Any:
