@@ -139,6 +139,8 @@ _STATES = (
     "workflow",
 )
 """Words for states of things, of edges, and heads of columns, which are values elsewhere."""
+_COMPLETED = ("flag", "key", "keyword", "note", "value")
+"""What is completed in an editor, beside what is above."""
 _SYSTEM = ("no such file or directory", "permission denied", "is a directory")
 """What systems say, as far as people meet it often."""
 _ORDINALS = ("st", "nd", "rd", "th")
@@ -251,7 +253,7 @@ def messages() -> Iterator[Message]:
         name = path.relative_to(PACKAGE).as_posix()
         if name not in _LEFT_OUT and not name.startswith(("bundled/", "labextension/")):
             yield from _of_file(path, takes_labels=name.startswith(_SURFACES))
-    yield from (Message(each) for each in (*_STATES, *_INPUTS, *_SYSTEM))
+    yield from (Message(each) for each in (*_STATES, *_COMPLETED, *_INPUTS, *_SYSTEM))
     yield from (Message(f"{{0}}{each}", has_holes=True, holes=["n"]) for each in _ORDINALS)
     yield from (Message(f"{each} {{0}}", has_holes=True, holes=["value"]) for each in _INPUTS)
 
