@@ -139,4 +139,4 @@ def test_what_a_notebook_keeps_is_safe_and_says_what_was_called(flow: Workflow, 
 
 
 def test_replies_are_numbered_where_there_are_several() -> None:
-    assert labels([("a", 0, 0, 0), ("a", 0, 1, 0)], "reply ") == ["reply 1", "reply 2"]
+    assert labels([("a", 0, 0, 0), ("a", 0, 1, 0)], "reply {}") == ["reply 1", "reply 2"]

@@ -338,7 +338,7 @@ def test_what_else_to_take_is_said(write: Write, cache: ModelCache) -> None:
     content = json.loads((folder / "config.json").read_text())["quantization_config"]
     change(folder, quantization_config={**content, "bits": 3})
     error = failure(cache, folder)
-    assert "gptq and does not run in C (its weights are quantised to 3 bits by" in error.message
+    assert "gptq, which does not run in C (its weights are quantised to 3 bits by" in error.message
     assert "the libraries gptqmodel and optimum" in error.message
     assert "not quantised, with 'quantization: int4'" in (error.hint or "")
 
