@@ -223,6 +223,8 @@ class LocalHost(HostedRuns):
         assert first_seed is not None
         seconds = self._max_run_seconds
         generations = None if requester.owed_to is None else self._max_generations
+        # The run keeps what drives it, which may not keep all that was submitted.
+        group, user, earlier = requester.group, requester.user, submission.earlier
         questions = Questions()
         task = _RunTask(
             lambda run: run_workflow(
@@ -234,13 +236,13 @@ class LocalHost(HostedRuns):
                 first_seed,
                 seconds,
                 generations,
-                requester.group,
+                group,
                 asked,
-                submission.earlier,
+                earlier,
                 functions,
                 steps,
                 questions,
-                self._users.turn(requester.user, run),
+                self._users.turn(user, run),
             )
         )
         task.run = run = new_run(
@@ -251,7 +253,7 @@ class LocalHost(HostedRuns):
             with self._lock:
                 task.loop = self._running_loop()
                 self._check_busy(requester.is_guest)
-                if (user := requester.user) is not None:
+                if user is not None:
                     self._users.begin(user)
                     run.add_done_callback(lambda run: self._users.end(user, run.usage))
                 started = replace(submission, input=values, options=asked, functions=functions)
