@@ -12,7 +12,7 @@ PROXY := $(VENV)/proxy/node_modules/.bin/configurable-http-proxy
 JLPM := cd labextension && PATH="$(abspath $(BIN)):$$PATH" jlpm
 
 .PHONY: help demo test test-all test-labextension test-stop test-hub canary coverage lint \
-	lint-labextension format messages site pictures clean node
+	lint-labextension format messages site pictures dist clean node
 
 help:
 	@echo "make demo       run the example workflow on the bundled model and print its text"
@@ -27,6 +27,7 @@ help:
 	@echo "make lint       check style, types, and that imports run one way"
 	@echo "make format     put the code into shape"
 	@echo "make messages   bring the translations up to what the source says; it lists what is left"
+	@echo "make dist       build wheel and sdist of what is committed into dist/, and check them"
 	@echo "make clean      remove the virtual environment and caches"
 
 # Set-up speaks on standard error, so that standard output holds the story alone: in a terminal
@@ -123,6 +124,16 @@ format: $(VENV)/installed-dev
 
 messages: $(VENV)/installed-dev
 	$(BIN)/python translations/messages.py update
+
+# A clone has what is committed and nothing that lies about. The wheel is built from the sdist.
+dist: $(VENV)/installed-dev
+	rm -rf dist build/release
+	git clone --quiet . build/release
+	MODELCOMPOSE_KERNELS=required MODELCOMPOSE_LABEXTENSION=required \
+		$(BIN)/python -m build --outdir dist build/release
+	rm -rf build/release
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage* \

@@ -73,11 +73,13 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Import public names at their first use, so that importing the package costs nothing."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+if not TYPE_CHECKING:  # it would give a name that is not there a type, too
+
+    def __getattr__(name: str) -> Any:
+        """Import public names at their first use, so that importing the package costs nothing."""
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:

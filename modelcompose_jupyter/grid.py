@@ -169,7 +169,7 @@ def _outcome(cell: Cell) -> dict[str, Any]:
     }
 
 
-def compare(*workflows: Any, **inputs: Any) -> Grid:
+def compare(*workflows: Runnable | Mapping[str, Any], **inputs: Any) -> Grid:
     """Run several workflows with the same inputs, side by side: models, precisions, templates.
 
         compare(story, other, prompt=["A fox", "An owl"])

@@ -59,6 +59,16 @@ def in_wheel(tree: Path) -> dict[str, bytes]:
         }
 
 
+def in_repository(folder: str = ".") -> set[str]:
+    """The files of the working tree that git does not ignore, but for those that `copy` leaves."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", folder]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"this is no repository: {done.stderr.strip()}")
+    names = [name for name in done.stdout.split("\0") if name and (ROOT / name).exists()]
+    return {name for name in names if not name.endswith(".safetensors")}
+
+
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The working tree, with its wheel and its sdist, from an extension that was built before."""
@@ -102,6 +112,34 @@ def test_what_is_built_from_the_sdist_is_the_same_and_needs_no_node(
     done = build(unpacked, "wheel", wanted="required")
     assert done.returncode == 0, done.stderr
     assert in_wheel(unpacked) == in_wheel(tree)
+
+
+def test_the_sdist_has_what_the_repository_has(tree: Path) -> None:
+    """And so all that whoever packages it builds and tests with; beside the extension, built."""
+    [sdist] = (tree / "out").glob("*.tar.gz")
+    with tarfile.open(sdist) as files:
+        found = {name.partition("/")[2] for name in files.getnames()}
+    assert in_repository() - found == set()
+    of_tests = {"bin/node", "PKG-INFO"}
+    assert {
+        name
+        for name in found - in_repository() - of_tests
+        if not name.startswith("modelcompose_jupyter/labextension/")
+    } == set()
+
+
+def test_the_wheel_has_all_of_the_package(tree: Path) -> None:
+    """Types, catalogs, kernels' sources, the model's files, scripts of widgets among it."""
+    package = {
+        name
+        for name in in_repository("modelcompose_jupyter")
+        if not name.endswith(".po") and "/share/jupyter/" not in name
+    }
+    found = {name for name in in_wheel(tree) if name.startswith("modelcompose_jupyter/")}
+    assert {"py.typed", "document/schema.json", "models/native/kernels.c"} <= {
+        name.partition("/")[2] for name in package
+    }
+    assert found == package
 
 
 @pytest.mark.parametrize(("node", "said"), [("", "found: None"), ("v18.19.0", "found: v18.19.0")])
