@@ -90,8 +90,8 @@ class BuildHook(BuildHookInterface[Any]):
         to = (NATIVE / "prebuilt").relative_to(ROOT).as_posix()
         build_data["force_include"] |= {str(each): f"{to}/{each.name}" for each in kernels}
         build_data["pure_python"] = False
-        libc = "_".join(platform.libc_ver()[1].split("."))
-        build_data["tag"] = f"py3-none-manylinux_{libc}_{MACHINE}"
+        major, minor = needed_glibc(kernels)
+        build_data["tag"] = f"py3-none-manylinux_{major}_{minor}_{MACHINE}"
 
 
 def compile_kernels(folder: Path) -> list[Path]:
@@ -111,6 +111,16 @@ def compile_kernels(folder: Path) -> list[Path]:
     if not made:
         raise NotBuiltError(f"{MACHINE} has no kernels")
     return made
+
+
+def needed_glibc(libraries: list[Path]) -> tuple[int, int]:
+    """The oldest version that has all that they call: it may be older than this system's."""
+    named = {
+        version
+        for each in libraries
+        for version in re.findall(rb"\0GLIBC_(\d+)\.(\d+)(?=[.\d]*\0)", each.read_bytes())
+    }
+    return max((int(major), int(minor)) for major, minor in named)
 
 
 def digest() -> str:
