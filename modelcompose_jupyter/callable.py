@@ -94,8 +94,8 @@ class Workflow:
         for_guests: bool | None = None,
         functions: Mapping[str, Any] | None = None,
     ) -> None:
-        self.functions = NamedFunctions(document, functions or {})
-        self.for_guests = is_page() if for_guests is None else for_guests
+        self.functions: NamedFunctions = NamedFunctions(document, functions or {})
+        self.for_guests: bool = is_page() if for_guests is None else for_guests
         self._workflow = document.workflow(workflow)
         self._host = host
         self._own_signature = own = signature(self.document, self._workflow)
@@ -104,8 +104,8 @@ class Workflow:
         self.last_map: list[Any] | None = None
         # What IPython's ?, its completion, help() and ipywidgets.interact look at.
         is_name = is_keyword(self.id) and not self.id.startswith("__")
-        self.__name__ = name or (self.id if is_name else UNNAMED)
-        self.__signature__ = _python_signature(self.signature)
+        self.__name__: str = name or (self.id if is_name else UNNAMED)
+        self.__signature__: inspect.Signature = _python_signature(self.signature)
         self.__doc__ = _documentation(self)
 
     @property

@@ -89,7 +89,7 @@ class ComposeError(Exception):
         retry_after: seconds after which it may be tried again, where that is known.
     """
 
-    code = "error"
+    code: str = "error"
     text: str | None = None
     traceback: str | None = None
     retry_after: float | None = None
@@ -105,8 +105,8 @@ class ComposeError(Exception):
         traceback: str | None = None,
         retry_after: float | None = None,
     ) -> None:
-        self.message = _told(message)
-        self.hint = hint and _told(hint)
+        self.message: str = _told(message)
+        self.hint: str | None = hint and _told(hint)
         super().__init__(self.message)
         self.where = where
         self.text = text
@@ -248,7 +248,7 @@ class DocumentError(ComposeError):
     def __init__(self, problems: Sequence[Problem]) -> None:
         first = problems[0]
         super().__init__(first.message, hint=first.hint, where=first.where)
-        self.problems = list(problems)
+        self.problems: list[Problem] = list(problems)
 
     def lines(self, language: str = ENGLISH) -> list[str]:
         return [line for problem in self.problems for line in problem.lines(language)]

@@ -182,6 +182,7 @@ def compare(*workflows: Runnable | Mapping[str, Any], **inputs: Any) -> Grid:
         InputError: inputs that a workflow cannot take, or too much.
         UsageError: what is to be compared is no workflow.
     """
+    flows: list[Any]
     *flows, last = workflows or (None,)
     given = {**last, **inputs} if isinstance(last, Mapping) else inputs
     flows += [] if isinstance(last, Mapping) else [last]

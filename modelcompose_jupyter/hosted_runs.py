@@ -33,8 +33,8 @@ class HostedRuns(ABC):
     """
 
     def __init__(self) -> None:
-        self.run_store = RunStore()
-        self.closed = False
+        self.run_store: RunStore = RunStore()
+        self.closed: bool = False
         self.begun_anew: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._observers: list[Callable[[Run], None]] = []

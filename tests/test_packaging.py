@@ -74,7 +74,7 @@ def in_repository(folder: str = ".") -> set[str]:
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The working tree, with its wheel and its sdist, from an extension that was built before."""
     tree = copy(ROOT, tmp_path_factory.mktemp("packaging") / "tree")
-    for target in ("wheel", "sdist"):
+    for target in ("sdist", "wheel"):
         done = build(tree, target)
         assert done.returncode == 0, done.stderr
     if f"{SHARE}/package.json" not in in_wheel(tree):

@@ -50,7 +50,7 @@ class Cell(Flight):
     ) -> None:
         super().__init__(self._start_run)
         self.workflow = workflow
-        self.places = tuple(places)
+        self.places: tuple[int, ...] = tuple(places)
         self.input: Mapping[str, Any] = workflow.signature.masked(input)[0]
         self.seed = seed
         self._given = input
@@ -118,14 +118,21 @@ class GridRuns:
             name = _WORKFLOW if _WORKFLOW not in {*varied, *fixed} else f"{_WORKFLOW}_"
             axes.append(Axis(name, tuple(workflows), tuple(labels), are_workflows=True))
         _check_size(axes, most)
+        self.rows: tuple[Axis, ...]
+        self.columns: Axis | None
+        self.axes: tuple[Axis, ...]
+        self.cells: list[Cell]
         self.rows, self.columns = arranged(axes)
-        self.axes = (*self.rows, *([] if self.columns is None else [self.columns]))
+        self.axes = (
+            *self.rows,
+            *([] if self.columns is None else [self.columns]),
+        )
         self._watchers: list[Callable[[], None]] = []
         self._drawn = draw_seed()
         combinations = product(*(range(len(axis)) for axis in self.axes))
         self.cells = [self._cell(workflows[0], fixed, places) for places in combinations]
         shown = self.cells[0].input
-        self.fixed = {name: shown[name] for name in fixed if name in shown}
+        self.fixed: dict[str, Any] = {name: shown[name] for name in fixed if name in shown}
         self._left = len(self.cells)
         self._pending = deque(self.cells)
         self._changed = threading.Condition()

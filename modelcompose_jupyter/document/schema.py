@@ -6,7 +6,7 @@ These models describe the text as it stands: the flat form and the nested one, s
 
 from collections.abc import Collection, Iterator, Mapping
 from functools import cache
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -137,7 +137,7 @@ class ToolCall(Strict):
 class Message(Strict):
     """One message of a chat."""
 
-    model_config = ConfigDict(
+    model_config: ClassVar[ConfigDict] = ConfigDict(
         json_schema_extra={"anyOf": [{"required": ["content"]}, {"required": ["tool_calls"]}]}
     )
 
@@ -461,7 +461,7 @@ Component = Annotated[
 class Route(Strict):
     """Where a job leads: to another job, to a value, or both."""
 
-    model_config = ConfigDict(
+    model_config: ClassVar[ConfigDict] = ConfigDict(
         json_schema_extra={"anyOf": [{"required": ["to"]}, {"required": ["output"]}]}
     )
 
@@ -504,7 +504,7 @@ class Retry(Strict):
 class Test(Strict):
     """A comparison, or several of them."""
 
-    model_config = ConfigDict(
+    model_config: ClassVar[ConfigDict] = ConfigDict(
         json_schema_extra={
             "oneOf": [
                 {"required": ["input", "value"]},
@@ -887,7 +887,7 @@ class Replicas(Strict):
 class Resources(Strict):
     """What each replica needs. Other keys are resources of the cluster's own."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow", frozen=True)
     __pydantic_extra__: dict[str, Number]
 
     cpu: Annotated[Number, Field(ge=0)] | None = Field(None, description="Cores; 1 if unset.")

@@ -108,7 +108,7 @@ class RowStream(Iterator[Row]):
         self._ready: SimpleQueue[_Flight | Exception] = SimpleQueue()
         self._flights: dict[int, _Flight] = {}
         self._last: Row | None = None
-        self.tokens = 0  # of rows that have ended
+        self.tokens: int = 0  # of rows that have ended
         self._ended = 0
         self._left: list[Row] = []
         self._first_inputs: list[Any] | None = None

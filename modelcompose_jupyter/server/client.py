@@ -74,9 +74,9 @@ class RemoteHost:
     def __init__(
         self, url: str, token: str | None = None, server_info: ServerInfo | None = None
     ) -> None:
-        self.url = url.rstrip("/")
+        self.url: str = url.rstrip("/")
         self.server_info = server_info
-        self.closed = False
+        self.closed: bool = False
         self.token = token
         remember(token)
         self._session = secrets.token_hex(8)  # by which a guest lists runs of its own

@@ -61,8 +61,10 @@ class CheckedFunction:
         self.said: Docstring = parse(inspect.getdoc(_documented(function)))
         every = self._every_parameter()
         several = (_Kind.VAR_POSITIONAL, _Kind.VAR_KEYWORD)
-        self.parameters = [each for each in every if each.kind not in several]
-        self.takes_more = is_open and any(each.kind is _Kind.VAR_KEYWORD for each in every)
+        self.parameters: list[inspect.Parameter] = [
+            each for each in every if each.kind not in several
+        ]
+        self.takes_more: bool = is_open and any(each.kind is _Kind.VAR_KEYWORD for each in every)
         self._hints = self._read_hints()
         fields: dict[str, Any] = {}
         for parameter in self.parameters:
@@ -72,7 +74,7 @@ class CheckedFunction:
             is_required = parameter.default is _EMPTY
             fields[parameter.name] = type_ if is_required else NotRequired[type_]
         self._check = self._adapter_of(fields, "no model can give its arguments")
-        self.schema = self._described()
+        self.schema: dict[str, Any] = self._described()
 
     def __call__(self, arguments: Mapping[str, Any]) -> Any:
         """Call the function with arguments by name, checked and converted.

@@ -37,7 +37,7 @@ class FunctionStep:
                 hint="A step is a function, as def tidy(text: str) -> str.",
                 code="no_function",
             ) from None
-        self.signature = self._described()
+        self.signature: FunctionSignature = self._described()
 
     def __call__(self, arguments: Mapping[str, Any]) -> Any:
         """Call it with what `arguments` gives.

@@ -32,7 +32,7 @@ class FunctionTool:
 
     def __init__(self, function: Callable[..., Any], name: str | None = None) -> None:
         self.function = function
-        self.name = name or name_of(function)
+        self.name: str = name or name_of(function)
         try:
             self._checked = CheckedFunction(function)
             self.definition: Definition = definition(

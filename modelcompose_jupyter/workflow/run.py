@@ -178,7 +178,7 @@ class Run:
     ) -> None:
         self._secrets = secrets
         self._document = document
-        self.id = id or uuid.uuid4().hex[:12]
+        self.id: str = id or uuid.uuid4().hex[:12]
         self.workflow = workflow
         self.input = input
         self.metadata = metadata
@@ -188,10 +188,10 @@ class Run:
         self._events: list[Event] = []
         self._merged = 0  # of the events, so many
         self._announced: set[Any] = set()  # what they spoke of
-        self.size = 0
+        self.size: int = 0
         self._watchers: list[Callable[[], None]] = []
         self._done_callbacks: list[Callable[[Run], object]] = []
-        self.state = State.QUEUED
+        self.state: State = State.QUEUED
         self.output: Any = None
         self.error: ComposeError | None = None
         self._summary: dict[str, Any] = {
@@ -871,7 +871,7 @@ class EventIterator(Iterator[T], AsyncIterator[T]):
         self._after = after
         self._read = read
         self._fresh: deque[Event] = deque()
-        self.over = False
+        self.over: bool = False
 
     def __next__(self) -> T:
         while (item := self.get(_TICK)) is None:
