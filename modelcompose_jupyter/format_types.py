@@ -35,7 +35,7 @@ class GivenFormat:
         """Raises InputError for what is no format and no type."""
         self._adapter: TypeAdapter[Any] | None = None
         self.plain: Any = given
-        self.name = "format"
+        self.name: str = "format"
         if isinstance(given, Mapping | str):
             return
         self.name = getattr(given, "__name__", str(given))
