@@ -146,6 +146,7 @@ def test_what_begins_as_one_that_runs_takes_its_state_if_it_is_at_that_place(
     (sequence,) = first.group.sequences
     assert sequence.computed == len(PROMPT) - 1
     there = driver.begin([*PROMPT, 9])
+    driver.step()  # of the first alone, which is measured
     driver.step()  # reads one token
     beside = driver.begin([*PROMPT, 8])
     driver.step()
