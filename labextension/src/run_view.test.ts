@@ -284,12 +284,15 @@ describe('progress', () => {
 
 describe('the model', () => {
   it('is named, with what it does', async () => {
-    const { model, el } = opened({ model: { name: 'storyteller', state: 'in memory' } });
+    const { model, el } = opened({
+      model: { name: 'storyteller', state: '메모리에 있음', loaded: true }
+    });
     const name = query(el, '.modelcompose-model-name');
-    expect([name.hidden, name.textContent]).toEqual([false, 'storytellerin memory']);
-    expect(name.dataset.state).toBe('in memory');
-    await model.set({ model: { name: 'storyteller', state: '' } });
-    expect([name.textContent, name.dataset.state]).toEqual(['storyteller', '']);
+    expect([name.hidden, name.textContent]).toEqual([false, 'storyteller메모리에 있음']);
+    expect(name.classList.contains('modelcompose-mod-loaded')).toBe(true);
+    await model.set({ model: { name: 'storyteller', state: '', loaded: false } });
+    expect(name.textContent).toBe('storyteller');
+    expect(name.classList.contains('modelcompose-mod-loaded')).toBe(false);
     await model.set({ model: {} });
     expect([name.hidden, query(el, '.modelcompose-run-head').hidden]).toEqual([true, true]);
   });

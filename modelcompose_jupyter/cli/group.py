@@ -126,7 +126,7 @@ def document_path(file: str | None, named: str | None = None) -> Path:
         if Path(name).is_file():
             return Path(name)
     raise UsageError(
-        f"there is no {' or '.join(_DEFAULT_FILES)} in {Path.cwd()}",
+        f"there is no {_DEFAULT_FILES[0]} or {_DEFAULT_FILES[1]} in {Path.cwd()}",
         hint="Name the document with -f FILE.",
     )
 

@@ -67,8 +67,8 @@ _SHARED = re.compile(r"\s*\{|[^./\\]*=")
     help="Run on a Ray cluster: that of HOST:PORT or 'auto', or one that is started here.",
 )
 @click.option("--workers", type=click.IntRange(min=1), help="On Ray, each with its own models.")
-@click.option("--cpus", type=click.FloatRange(min=0), help="Of each worker.")
-@click.option("--gpus", type=click.FloatRange(min=0), help="Of each worker.")
+@click.option("--cpus", type=click.FloatRange(min=0), help="CPUs of each worker.")
+@click.option("--gpus", type=click.FloatRange(min=0), help="GPUs of each worker.")
 def map_(
     workflow: str | None,
     file: str | None,

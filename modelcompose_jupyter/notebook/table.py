@@ -100,13 +100,17 @@ def _weights(model: ModelInfo) -> str:
 
 
 def _memory_note(place: str, memory: MemoryUse) -> str:
-    parts = []
-    if memory.private is not None:
-        parts.append(f"{size(memory.private)} private (USS)")
-    if memory.proportional is not None:
-        parts.append(f"{size(memory.proportional)} with its share of mapped files (PSS)")
-    parts = parts or [f"{size(memory.resident)} resident (RSS)"]
-    lines = [f"{place}: {', '.join(parts)}; {size(memory.available)} are free"]
+    free, private = size(memory.available), memory.private
+    if private is None:
+        lines = [f"{place}: {size(memory.resident)} resident (RSS); {free} are free"]
+    elif memory.proportional is None:
+        lines = [f"{place}: {size(private)} private (USS); {free} are free"]
+    else:
+        share = size(memory.proportional)
+        lines = [
+            f"{place}: {size(private)} private (USS), "
+            f"{share} with its share of mapped files (PSS); {free} are free"
+        ]
     for each in memory.devices:
         line = f"{each.device}: {size(each.allocated)} in use, {size(each.reserved)} reserved"
         if each.free is not None and each.total is not None:

@@ -146,8 +146,7 @@ class LaunchConfig:
         if taken:
             raise ComposeError(
                 "; ".join(taken.values()),
-                hint=(_holder(taken) or "End what listens there.")
-                + " Or choose others with --port and --webui-port; 0 is any that is free.",
+                hint=_holder(taken),
                 code="port_taken",
             )
 
@@ -253,10 +252,19 @@ def _answers(host: str, port: int) -> bool:
     return False
 
 
-def _holder(ports: Iterable[int]) -> str | None:
-    """What to do about ports that another document of this user has."""
+def _holder(ports: Iterable[int]) -> str:
+    """What to do about ports that somebody has, of this user's documents if it is one."""
     for each in (server for port in ports for server in find_servers(port=port)):
         if each.supervisor is None:
-            return f"{each.title} is served there, by the process {each.pid}."
-        return f"{each.document} is up there; 'model-compose down -f {each.document}' ends it."
-    return None
+            return (
+                f"{each.title} is served there, by the process {each.pid}. "
+                "Or choose others with --port and --webui-port; 0 is any that is free."
+            )
+        return (
+            f"{each.document} is up there; 'model-compose down -f {each.document}' ends it. "
+            "Or choose others with --port and --webui-port; 0 is any that is free."
+        )
+    return (
+        "End what listens there. "
+        "Or choose others with --port and --webui-port; 0 is any that is free."
+    )

@@ -97,7 +97,7 @@ class Panel(ipywidgets.VBox):
         self._branches = Branches()
         self._history = RunHistory(self._input_of, self._branches.note)
         self._compared: Sequence[str] = ()
-        self._model = {"name": _named_models(workflow), "state": ""}
+        self._model = {"name": _named_models(workflow), "state": "", "loaded": False}
         self._loaded_for: object = None  # the run after which that state was looked up
         drawn = diagram(workflow.document, _declared(workflow), for_guests=workflow.for_guests)
         self.diagram = drawn if drawn.says_more else None
@@ -596,7 +596,7 @@ class Panel(ipywidgets.VBox):
         named = {each for each in _sources(self.workflow) if "$" not in each}
         with contextlib.suppress(ComposeError):  # nobody can tell while the host is gone
             loaded = named and named <= self.workflow.models_in_memory()
-            self._model = {**self._model, "state": "in memory" if loaded else ""}
+            self._model = {**self._model, "state": "in memory" if loaded else "", "loaded": loaded}
 
     def _snippets(self, run: Run) -> list[dict[str, Any]]:
         if run.input is None:

@@ -115,7 +115,7 @@ def side_by_side(runs: Sequence[Run], given: Sequence[Any]) -> list[dict[str, An
 
 def _at(run: Run) -> str:
     """When it began, and with which seed: of runs with the same inputs."""
-    seed = run.record.get("seed")
+    seed = run.parameters.get("seed")
     return _clock(run) if seed is None else f"{_clock(run)} · seed {seed}"
 
 

@@ -412,9 +412,9 @@ class RunView {
   }
 
   #updateHeader() {
-    const { name, state } = this.model.get("model");
+    const { name, state, loaded } = this.model.get("model");
     show(this.modelName, name ?? "");
-    this.modelName.dataset.state = state ?? "";
+    this.modelName.classList.toggle("modelcompose-mod-loaded", loaded ?? false);
     if (state) this.modelName.append(element("small", "", state));
     const { text, share } = this.model.get("progress");
     this.progress.hidden = text === undefined || this.isChat; // there it is where the reply comes

@@ -42,7 +42,7 @@ class Beside:
     """What is shown beside a run, as plain data that ``run_view.js`` draws.
 
     Attributes:
-        model: ``name``, and ``state`` in a word or two, where it is known.
+        model: ``name``, ``state`` in a word or two, where it is known, and if it is ``loaded``.
         turns: the messages of a conversation: ``role``, ``content``, and of replies ``html``; of
             one that a run goes on from also ``begun``.
         conversations: the conversations: ``id`` and ``name``.
@@ -55,7 +55,7 @@ class Beside:
         parting: which text parts from another run's, and at which of its tokens, if one does.
     """
 
-    model: Mapping[str, str] = field(default_factory=dict)
+    model: Mapping[str, Any] = field(default_factory=dict)
     turns: Sequence[Mapping[str, Any]] = ()
     conversations: Sequence[Mapping[str, str]] = ()
     conversation: str = ""

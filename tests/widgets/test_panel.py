@@ -473,6 +473,17 @@ def test_runs_with_the_same_inputs_are_told_apart_by_time_and_seed(panel: Panel)
     assert all(" · seed " in each["label"] for each in panel._view.compared)
 
 
+def test_of_runs_with_the_same_inputs_the_seed_is_told_that_they_had(host: LocalHost) -> None:
+    panel = load(f"{TEXT}  seed: 7\n", host=host).panel()
+    ids = []
+    for _ in range(2):
+        run(panel, prompt="fox")
+        assert panel.run is not None
+        ids.append(panel.run.id)
+    browser_says(panel, type="compare", runs=ids)
+    assert all(each["label"].endswith(" · seed 7") for each in panel._view.compared)
+
+
 def test_an_error_in_a_part_that_is_folded_unfolds_it(host: LocalHost) -> None:
     text = TEXT + "  top_p: ${input.top_p as number | null}\n"
     panel = load(text, host=host).panel(prompt="Hello", top_p="")

@@ -205,7 +205,7 @@ def code_files(folder: Path) -> set[str]:
 def check_folder(folder: Path) -> None:
     """Raise a `ModelError` that says what a folder lacks to be a model, or what it is instead."""
     with _readable(folder):
-        _check_is_folder(folder, "model folder")
+        _check_is_folder(folder)
         names = file_kinds.names_of(folder)
         check_fetched(folder / name for name in small_files(names, code=True))
         weights = folder_weights(folder)
@@ -245,13 +245,15 @@ def _readable(folder: Path) -> Iterator[None]:
         ) from None
 
 
-def _check_is_folder(folder: Path, what: str) -> None:
+def _check_is_folder(folder: Path, adapter: bool = False) -> None:
     if folder.is_dir():
         return
     if folder.exists():
         raise file_kinds.a_file(folder)
     raise ModelError(
-        f"the {what} {folder} does not exist",
+        f"the adapter's folder {folder} does not exist"
+        if adapter
+        else f"the model folder {folder} does not exist",
         hint="Check the path. A name without ./ or / in front is looked for on the Hub.",
         code="model_not_found",
     )
@@ -290,7 +292,7 @@ def check_adapter(folder: Path) -> None:
     """Raise a `ModelError` that says what a folder lacks to be an adapter."""
     what = f"the folder {folder}"
     with _readable(folder):
-        _check_is_folder(folder, "adapter's folder")
+        _check_is_folder(folder, adapter=True)
         if not (folder / ADAPTER_CONFIG).is_file():
             raise file_kinds.no_adapter(what, file_kinds.names_of(folder), ADAPTER_CONFIG)
         weights = adapter_weights(folder)
