@@ -67,7 +67,8 @@ PYTEST := $(BIN)/python -m pytest
 PARALLEL := --numprocesses 2 --dist worksteal
 # On a busy machine a test may fail that waits for what others delay. So those that fail are run once
 # more by themselves, and have to pass then; the log has both.
-tests = $(PYTEST) $(2) $(1) || $(PYTEST) --last-failed --last-failed-no-failures none --maxfail 5 $(1)
+tests = $(PYTEST) $(2) $(1) || { [ $$? = 1 ] && \
+	$(PYTEST) --last-failed --last-failed-no-failures none --maxfail 5 $(1); }
 
 test: $(VENV)/installed-dev $(if $(NODE),test-labextension)
 	$(PYTEST) $(PARALLEL) --ignore tests/browser -m "not slow and not canary and not ray and not hub"
@@ -156,4 +157,5 @@ lowest:
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage* \
-		labextension/node_modules labextension/lib modelcompose_jupyter/labextension
+		labextension/node_modules labextension/lib modelcompose_jupyter/labextension \
+		build dist

@@ -82,6 +82,7 @@ class BuildHook(BuildHookInterface[Any]):
     def _add_kernels(self, build_data: dict[str, Any]) -> None:
         try:
             kernels = compile_kernels(Path(self._made.name))
+            major, minor = needed_glibc(kernels)
         except NotBuiltError as error:
             if KERNELS == "required":
                 raise
@@ -90,7 +91,6 @@ class BuildHook(BuildHookInterface[Any]):
         to = (NATIVE / "prebuilt").relative_to(ROOT).as_posix()
         build_data["force_include"] |= {str(each): f"{to}/{each.name}" for each in kernels}
         build_data["pure_python"] = False
-        major, minor = needed_glibc(kernels)
         build_data["tag"] = f"py3-none-manylinux_{major}_{minor}_{MACHINE}"
 
 
@@ -120,6 +120,10 @@ def needed_glibc(libraries: list[Path]) -> tuple[int, int]:
         for each in libraries
         for version in re.findall(rb"\0GLIBC_(\d+)\.(\d+)(?=[.\d]*\0)", each.read_bytes())
     }
+    if any(b"\0GLIBC_ABI_DT_RELR\0" in each.read_bytes() for each in libraries):
+        named.add((b"2", b"36"))  # packed relocations, which it has since then
+    if not named:
+        raise NotBuiltError("the kernels call no glibc, so no tag of a wheel fits them")
     return max((int(major), int(minor)) for major, minor in named)
 
 

@@ -86,7 +86,7 @@ class HostedRuns(ABC):
             requester: who asks for it.
             metadata: what the run keeps as it is.
             functions: the tools that models may have called here, by their names; only of runs that
-                this process starts for itself. Calls of others are returned.
+                this process starts for itself and computes. Calls of others are returned.
             steps: the functions that jobs call, by their names, whoever asks for the run: they are
                 those of whoever declares the document here.
             options: what else is asked for.

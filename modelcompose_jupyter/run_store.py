@@ -58,7 +58,9 @@ class Kept:
     def __init__(self, run: Run, submission: Submission) -> None:
         given = None if run.input is submission.input else submission.input
         self.id: str = run.id
-        self.submission = replace(submission, input=given, earlier=EarlierRun(), id=None)
+        self.submission = replace(
+            submission, input=given, earlier=EarlierRun(), metadata=None, id=None
+        )
         self.size = 0
         self._run: Run | None = run
         self._seen: weakref.ref[Run] = weakref.ref(run)

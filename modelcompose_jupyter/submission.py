@@ -61,7 +61,7 @@ class Submission:
     options: RunOptions = field(default_factory=RunOptions, repr=False)
     earlier: EarlierRun = field(default_factory=EarlierRun, repr=False)
     requester: Requester = THIS_PROCESS
-    metadata: Mapping[str, Any] | None = None
+    metadata: Mapping[str, Any] | None = field(default=None, repr=False)
     functions: Mapping[str, FunctionTool] = field(default_factory=dict, repr=False)
     steps: Mapping[str, FunctionStep] = field(default_factory=dict, repr=False)
     id: str | None = None

@@ -19,9 +19,8 @@ _PLACES = 64  # of each replica on the ring, so that their shares are about the 
 _SHARE = 1.25  # of the mean load that a replica may have for the sake of beginnings
 _SLACK = 4  # requests beyond that: few are never spread
 MOST_REFUSALS = 4
-"""Replicas that are asked for room for a run. After the first the ones with the least to do are, so
-that where none of these has any, hardly another has."""
-
+"""How many replicas are asked for room for a run. After the first come those with the least to do:
+where they have none, hardly another has."""
 _NEAR = 8  # replicas that are asked for the sake of a beginning
 
 

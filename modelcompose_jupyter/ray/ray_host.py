@@ -302,12 +302,12 @@ class RayHost(HostedRuns):
             raise _Lost(error.message)
         if error.code not in ("busy", "no_document") or said.replica in refused:
             raise error
-        refused.add(said.replica)
-        if len(refused) >= MOST_REFUSALS:
-            raise error
         if error.code == "no_document":  # newer ones have taken its place in the directory
             document = self.run_store.named(followed.order.id).submission.document
             await self._directory.add_document.remote(self._pack(document))
+        refused.add(said.replica)
+        if error.code == "busy" and len(refused) >= MOST_REFUSALS:
+            raise error
 
     async def _taken(self, followed: _Followed, replica: str) -> None:
         if followed.replica != replica:

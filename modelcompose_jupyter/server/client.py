@@ -105,7 +105,7 @@ class RemoteHost:
         input: Any = None,
         **options: Unpack[RunOptions],
     ) -> Run:
-        """Start a run over there and return it at once; see `LocalHost.submit`.
+        """Start a run over there and return it at once; see `HostedRuns.submit`.
 
         Raises:
             InputError: no such workflow, or inputs that it cannot take.

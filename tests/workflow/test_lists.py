@@ -274,7 +274,7 @@ def test_others_have_their_turn_however_many_elements_wait_for_nothing(host: Loc
     """A run of another ends while these go on."""
     do = "{type: if, input: 1, value: 1, if_true: {output: 1}}"
     long = EACH.replace('{input: "${index} ${item}"}', do)
-    run = flow_of(host, long).start({"list": [1] * 20_000})
+    run = flow_of(host, long).start({"list": [1] * 500_000})
     assert run.wait_for(lambda: run.jobs.get("__job__", {}).get("done", 0) > 0, 90)
     assert given(host, EACH, list=["a"]) == ["<0 a>"]
     assert not run.done

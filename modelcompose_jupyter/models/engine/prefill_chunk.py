@@ -16,11 +16,11 @@ _ALONE_SECONDS = 0.25
 """How long a chunk may take while none decodes. A step is not interrupted, so Stop waits for it."""
 _ALONE_STEPS = 4
 """Or in steps without a chunk, of a model that takes long to read its weights for any of them."""
-
-
-_STEPS_TO_MEASURE = 32
-"""With chunks, after which there is one without: where prompts come without end, nothing else would
-tell how long the others take by themselves, and chunks would be sized by what was long ago."""
+_MEASURED_STEPS = 32
+"""After so many steps there is one without a chunk: where prompts come without end, nothing else
+would tell how long the others take by themselves: chunks would be sized by what was long ago."""
+_LEAST_STEPS = 4
+"""At least so many are between two of those, however often the number of the others changes."""
 
 
 class PrefillChunkSize:
@@ -29,35 +29,41 @@ class PrefillChunkSize:
     def __init__(self) -> None:
         self._decode_seconds: float | None = None  # of a step without a chunk
         self._decoding = 0  # sequences that decoded in it
-        self._steps_since = 0
         self._token_seconds: float | None = None  # that a prompt's token adds to a step
+        self._steps_since = _MEASURED_STEPS  # one without a chunk
+
+    def is_without(self, decoding: int) -> bool:
+        """Whether this step, in which so many sequences decode, is to have no chunk, so that their
+        own time is measured. Asked once for each step."""
+        self._steps_since += 1
+        most = _LEAST_STEPS if self._is_another_load(decoding) else _MEASURED_STEPS
+        if not decoding or self._token_seconds is None or self._steps_since <= most:
+            return False
+        self._steps_since = 0
+        return True
 
     def chunk(self, decoding: int) -> int:
-        """Most tokens of prompts in a step in which so many sequences decode. None, now and then:
-        how long these take by themselves is to be measured."""
+        """Most tokens of prompts in a step in which so many sequences decode."""
         if self._token_seconds is None:
             return _LEAST if decoding else _FIRST
         step = self._decode_seconds or 0.0
         if decoding:
-            if not step or self._steps_since >= _STEPS_TO_MEASURE or self._is_other(decoding):
-                return 0
-            seconds = _DECODE_STEPS * step
+            seconds = _DECODE_STEPS * (step or self._token_seconds * decoding)
         else:
             seconds = max(_ALONE_SECONDS, _ALONE_STEPS * step) - step
         return max(_LEAST, min(_MOST, int(seconds / self._token_seconds)))
 
     def record(self, decoding: int, prompt_tokens: int, seconds: float) -> None:
         """Take the time of a step into account."""
-        self._steps_since += 1
         if not prompt_tokens:
-            known = None if self._is_other(decoding) else self._decode_seconds
-            self._decode_seconds = _average(known, seconds)
-            self._decoding, self._steps_since = decoding, 0
+            known = None if self._is_another_load(decoding) else self._decode_seconds
+            self._decode_seconds, self._decoding = _average(known, seconds), decoding
+            self._steps_since = 0
         elif prompt_tokens >= _LEAST:
             own = max(seconds - (self._decode_seconds or 0.0), seconds / 2)
             self._token_seconds = _average(self._token_seconds, own / prompt_tokens)
 
-    def _is_other(self, decoding: int) -> bool:
+    def _is_another_load(self, decoding: int) -> bool:
         """Whether so many sequences take another time than those that were measured."""
         return not self._decoding <= 2 * decoding <= 4 * self._decoding
 

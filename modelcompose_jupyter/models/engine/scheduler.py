@@ -361,7 +361,8 @@ class Scheduler:
             for sequence in alone
             if sequence.uncomputed == 1
         ]
-        budget = self._chunk_size.chunk(len(step))
+        size = self._chunk_size
+        budget = 0 if size.is_without(len(step)) else size.chunk(len(step))
         score_rows = max(1, _MOST_SCORE_BYTES // (4 * self._runner.vocabulary))
         for sequence in alone:
             if sequence.uncomputed > 1 and budget:

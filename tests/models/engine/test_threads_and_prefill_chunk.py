@@ -173,11 +173,25 @@ def test_where_prompts_never_end_there_are_steps_without_one() -> None:
         size.record(1, 0, seconds(1, 0))
     without = 0
     for _ in range(331):
-        tokens = size.chunk(30)
+        tokens = 0 if size.is_without(30) else size.chunk(30)
         without += not tokens
         size.record(30, tokens, seconds(30, tokens))
     assert without == 11
     assert size.chunk(30) == pytest.approx(150, abs=5)  # 1.5 times 0.5 s
+
+
+@pytest.mark.parametrize("loads", [[4, 1], [1, 30], [3]])
+def test_steps_without_a_part_are_few_however_the_load_changes(loads: list[int]) -> None:
+    """Also where none of them tells anything, as others read meanwhile."""
+    size = PrefillChunkSize()
+    size.record(0, 100, 0.1)
+    without = 0
+    for number in range(1000):
+        decoding = loads[number % len(loads)]
+        without += size.is_without(decoding)
+        assert size.chunk(decoding) >= 8
+        size.record(decoding, 40, 0.05)
+    assert without <= 200
 
 
 def test_where_nobody_waits_a_part_is_as_long_as_stop_may_take() -> None:

@@ -92,7 +92,7 @@ def test_libraries_that_are_not_installed(
 @pytest.mark.parametrize(
     ("spoil", "hint"),
     [
-        (_quantised("gptq"), "pip install gptqmodel optimum. Or take the repository"),
+        (_quantised("gptq"), "pip install gptqmodel optimum. Or: Take the repository"),
         (_sentencepiece("tokenizer.model", "LlamaTokenizer", b"\x0a"), "pip install sentencepiece"),
     ],
     ids=name_of,
