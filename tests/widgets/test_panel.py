@@ -463,25 +463,23 @@ def test_a_grid_of_a_panel_is_stopped(panel: Panel, models: ScriptedModels, stop
     assert {str(cell.state) for cell in grid.cells} == {"cancelled"}
 
 
-def test_runs_with_the_same_inputs_are_told_apart_by_time_and_seed(panel: Panel) -> None:
+def labels_of_the_same_twice(panel: Panel) -> list[str]:
     ids = []
     for _ in range(2):
         run(panel, prompt="fox")
         assert panel.run is not None
         ids.append(panel.run.id)
     browser_says(panel, type="compare", runs=ids)
-    assert all(" · seed " in each["label"] for each in panel._view.compared)
+    return [each["label"] for each in panel._view.compared]
+
+
+def test_runs_with_the_same_inputs_are_told_apart_by_time_and_seed(panel: Panel) -> None:
+    assert all(" · seed " in each for each in labels_of_the_same_twice(panel))
 
 
 def test_of_runs_with_the_same_inputs_the_seed_is_told_that_they_had(host: LocalHost) -> None:
     panel = load(f"{TEXT}  seed: 7\n", host=host).panel()
-    ids = []
-    for _ in range(2):
-        run(panel, prompt="fox")
-        assert panel.run is not None
-        ids.append(panel.run.id)
-    browser_says(panel, type="compare", runs=ids)
-    assert all(each["label"].endswith(" · seed 7") for each in panel._view.compared)
+    assert all(each.endswith(" · seed 7") for each in labels_of_the_same_twice(panel))
 
 
 def test_an_error_in_a_part_that_is_folded_unfolds_it(host: LocalHost) -> None:
