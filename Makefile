@@ -127,13 +127,13 @@ format: $(VENV)/installed-dev
 messages: $(VENV)/installed-dev
 	$(BIN)/python translations/messages.py update
 
-# A clone has what is committed and nothing that lies about. The wheel is built from the sdist.
+# A clone has what is committed and nothing that lies about. The wheel is built from the sdist. The
+# clone is in no folder that git ignores: of such a one hatchling puts everything into the sdist.
 dist: $(VENV)/installed-dev
-	rm -rf dist build/release
-	git clone --quiet . build/release
-	MODELCOMPOSE_KERNELS=required MODELCOMPOSE_LABEXTENSION=required \
-		$(BIN)/python -m build --outdir dist build/release
-	rm -rf build/release
+	rm -rf dist
+	folder=$$(mktemp -d) && trap "rm -rf $$folder" EXIT && git clone --quiet . $$folder && \
+		MODELCOMPOSE_KERNELS=required MODELCOMPOSE_LABEXTENSION=required \
+		$(BIN)/python -m build --outdir dist $$folder
 	$(BIN)/twine check --strict dist/*
 	$(BIN)/check-wheel-contents dist/*.whl
 
