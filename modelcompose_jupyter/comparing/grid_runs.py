@@ -118,19 +118,16 @@ class GridRuns:
             name = _WORKFLOW if _WORKFLOW not in {*varied, *fixed} else f"{_WORKFLOW}_"
             axes.append(Axis(name, tuple(workflows), tuple(labels), are_workflows=True))
         _check_size(axes, most)
-        self.rows: tuple[Axis, ...]
-        self.columns: Axis | None
-        self.axes: tuple[Axis, ...]
-        self.cells: list[Cell]
-        self.rows, self.columns = arranged(axes)
-        self.axes = (
-            *self.rows,
-            *([] if self.columns is None else [self.columns]),
-        )
+        rows, columns = arranged(axes)
+        self.rows: tuple[Axis, ...] = rows
+        self.columns: Axis | None = columns
+        self.axes: tuple[Axis, ...] = (*rows, *([] if columns is None else [columns]))
         self._watchers: list[Callable[[], None]] = []
         self._drawn = draw_seed()
         combinations = product(*(range(len(axis)) for axis in self.axes))
-        self.cells = [self._cell(workflows[0], fixed, places) for places in combinations]
+        self.cells: list[Cell] = [
+            self._cell(workflows[0], fixed, places) for places in combinations
+        ]
         shown = self.cells[0].input
         self.fixed: dict[str, Any] = {name: shown[name] for name in fixed if name in shown}
         self._left = len(self.cells)
